@@ -1,0 +1,1 @@
+//! Pawl measured against other lock clients in one run.

@@ -1,0 +1,1 @@
+//! What Pawl's daemons share: configuration, telemetry, admin server, problem+json, drain, TLS reload.

@@ -1,0 +1,1 @@
+//! Pawl: lock core.

@@ -1,0 +1,1 @@
+//! Pawl's Kubernetes API: LockPolicy, and the label and annotation names.

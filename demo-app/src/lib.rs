@@ -1,0 +1,1 @@
+//! Pawl: the demo bank.

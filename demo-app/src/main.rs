@@ -1,0 +1,2 @@
+//! pawl-demo.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Tests of Pawl that need several processes.

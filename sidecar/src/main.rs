@@ -1,0 +1,2 @@
+//! pawl-sidecar.
+fn main() {}
