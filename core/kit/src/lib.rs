@@ -14,3 +14,5 @@
 pub mod clock;
 pub mod drain;
 pub mod problem;
+pub mod secrets;
+pub mod tls;
