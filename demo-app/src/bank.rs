@@ -75,8 +75,11 @@ pub struct Bank {
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), StartError> {
     let (bank, listener) = open(options).await?;
     tracing::info!(
-        replica = bank.teller.replica, url = bank.url, mode = bank.teller.mode.name(),
-        fencing = bank.teller.fencing, "the bank is open"
+        replica = bank.teller.replica,
+        url = bank.url,
+        mode = bank.teller.mode.name(),
+        fencing = bank.teller.fencing,
+        "the bank is open"
     );
     let mut tasks = JoinSet::new();
     tasks.spawn(report::keep_announcing(bank.clone(), stop.clone()));
@@ -90,11 +93,17 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), Start
 async fn open(options: &Options) -> Result<(Arc<Bank>, TcpListener), StartError> {
     let metrics = metrics::Metrics::new();
     let (fencing, pawl) = (options.fencing(), sidecar(options)?);
-    let listen = |source| StartError::Listen { address: options.listen.to_string(), source };
+    let listen = |source| StartError::Listen {
+        address: options.listen.to_string(),
+        source,
+    };
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let store = store::open(&options.store, &options.store_options()?).await?;
-    let url = options.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
+    let url = options
+        .advertise
+        .clone()
+        .unwrap_or_else(|| format!("http://{address}"));
     let teller = Teller {
         store,
         mode: options.lock_mode,
@@ -111,7 +120,14 @@ async fn open(options: &Options) -> Result<(Arc<Bank>, TcpListener), StartError>
         replica: options.replica(address.port()),
         delayed: 0.into(),
     };
-    Ok((Arc::new(Bank { teller, metrics, url }), listener))
+    Ok((
+        Arc::new(Bank {
+            teller,
+            metrics,
+            url,
+        }),
+        listener,
+    ))
 }
 
 fn sidecar(options: &Options) -> Result<Option<Pawl>, StartError> {
@@ -119,9 +135,16 @@ fn sidecar(options: &Options) -> Result<Option<Pawl>, StartError> {
         return Ok(None);
     }
     let policy = &options.policy;
-    if policy.is_empty() || !policy.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)) {
-        return Err(StartError::Options(format!("--policy: `{policy}` is not the name of a policy")));
+    if policy.is_empty()
+        || !policy
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+    {
+        return Err(StartError::Options(format!(
+            "--policy: `{policy}` is not the name of a policy"
+        )));
     }
-    let pawl = Pawl::new(&options.sidecar, policy).map_err(|e| StartError::Options(format!("--sidecar: {e}")))?;
+    let pawl = Pawl::new(&options.sidecar, policy)
+        .map_err(|e| StartError::Options(format!("--sidecar: {e}")))?;
     Ok(Some(pawl))
 }

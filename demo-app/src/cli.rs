@@ -15,16 +15,27 @@ const USAGE: u8 = 64;
 
 /// A bank that loses money without Pawl, and keeps it with Pawl.
 #[derive(Debug, Parser)]
-#[command(name = "pawl-demo", version, about, after_help = "\
+#[command(
+    name = "pawl-demo",
+    version,
+    about,
+    after_help = "\
 EXIT CODES
   0   done, and all was as it should be
   1   it failed: money was lost under a lock, a server is missing, …
   64  wrong usage or configuration
 
-Every option is described by `pawl-demo COMMAND --help`. Logs go to stderr; RUST_LOG=debug tells more.")]
+Every option is described by `pawl-demo COMMAND --help`. Logs go to stderr; RUST_LOG=debug tells more."
+)]
 struct Cli {
     /// How logs are written
-    #[arg(long, global = true, env = "LOG_FORMAT", value_enum, default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
     log_format: LogFormat,
 
     #[command(subcommand)]
@@ -60,10 +71,18 @@ pub fn main() -> ExitCode {
             // Help and version are asked for; everything else is wrong usage. Should printing fail,
             // there is nobody to tell.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
-    let default = if matches!(cli.command, Command::Bank(_)) { "info" } else { "warn" };
+    let default = if matches!(cli.command, Command::Bank(_)) {
+        "info"
+    } else {
+        "warn"
+    };
     log_to_stderr(cli.log_format, default);
     match cli.command {
         Command::Child(options) => race::child::become_it(&options),
@@ -111,7 +130,10 @@ fn run(runtime: &Runtime, command: Command) -> ExitCode {
 
 /// Ends when the process is told to end, by Ctrl-C or SIGTERM.
 async fn stop_signal() -> std::io::Result<()> {
-    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut int, mut term) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     tokio::select! {
         _ = int.recv() => {}
         _ = term.recv() => {}
@@ -126,9 +148,13 @@ fn fail(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
 
 fn log_to_stderr(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Text => logs
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
         LogFormat::Json => logs.json().init(),
     }
 }

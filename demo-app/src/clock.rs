@@ -68,7 +68,10 @@ mod tests {
         let b = now();
         assert!(b >= a);
         assert_eq!(a.since(a + Duration::from_secs(1)), Duration::ZERO);
-        assert_eq!((a + Duration::from_secs(1)).since(a), Duration::from_secs(1));
+        assert_eq!(
+            (a + Duration::from_secs(1)).since(a),
+            Duration::from_secs(1)
+        );
         assert!((a + Duration::from_secs(60)).left() > Duration::from_secs(59));
     }
 }

@@ -16,11 +16,11 @@
 //! would; [`pawl`] is that client and doubles as the example in the documentation.
 
 pub mod bank;
-//pub mod cli;
+pub mod cli;
 pub mod clock;
-//pub mod load;
+pub mod load;
 pub mod pawl;
-//pub mod race;
+pub mod race;
 pub mod store;
 pub mod units;
 pub mod wire;

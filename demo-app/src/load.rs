@@ -106,16 +106,27 @@ struct Tally {
 
 /// Drives the bank until the time is over or `stop`, and prints the report on stdout.
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadError> {
-    let clients: Result<Vec<_>, _> = options.url.iter().map(|url| Client::new(url).map(Arc::new)).collect();
+    let clients: Result<Vec<_>, _> = options
+        .url
+        .iter()
+        .map(|url| Client::new(url).map(Arc::new))
+        .collect();
     let clients = clients.map_err(LoadError::Address)?;
     let planned = operations(options)?;
     let users = open_accounts(options, &clients, planned).await?;
-    eprintln!("{planned} operations at {} a second for {:?} …", options.rate, options.duration);
+    eprintln!(
+        "{planned} operations at {} a second for {:?} …",
+        options.rate, options.duration
+    );
 
     let began = clock::now();
     let permits = Arc::new(Semaphore::new(options.in_flight as usize));
     let mut running = JoinSet::new();
-    let mut tally = Tally { latency: histogram(), done: 0, errors: BTreeMap::new() };
+    let mut tally = Tally {
+        latency: histogram(),
+        done: 0,
+        errors: BTreeMap::new(),
+    };
     let mut begun = 0;
     while begun < planned {
         let due = began + Duration::from_nanos(begun * 1_000_000_000 / u64::from(options.rate));
@@ -124,7 +135,10 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadE
             permit = due_and_room(due, &permits) => permit,
         };
         let turn = usize::try_from(begun).unwrap_or(usize::MAX);
-        let (client, user) = (clients[turn % clients.len()].clone(), users[turn % users.len()].clone());
+        let (client, user) = (
+            clients[turn % clients.len()].clone(),
+            users[turn % users.len()].clone(),
+        );
         let amount = options.amount;
         running.spawn(async move {
             let result = operation(&client, &user, amount).await;
@@ -142,17 +156,27 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadE
         }
     }
     print(options, &tally, begun, began.elapsed());
-    if tally.done == 0 { Err(LoadError::NothingDone) } else { Ok(()) }
+    if tally.done == 0 {
+        Err(LoadError::NothingDone)
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits until an operation is due and may begin.
-async fn due_and_room(due: Instant, permits: &Arc<Semaphore>) -> Option<tokio::sync::OwnedSemaphorePermit> {
+async fn due_and_room(
+    due: Instant,
+    permits: &Arc<Semaphore>,
+) -> Option<tokio::sync::OwnedSemaphorePermit> {
     tokio::time::sleep(due.left()).await;
     permits.clone().acquire_owned().await.ok()
 }
 
 fn operations(options: &Options) -> Result<u64, LoadError> {
-    let nanos = options.duration.as_nanos().saturating_mul(u128::from(options.rate));
+    let nanos = options
+        .duration
+        .as_nanos()
+        .saturating_mul(u128::from(options.rate));
     let planned = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
     if planned == 0 || planned > 100_000_000 {
         let text = format!("--rate and --for: {planned} operations; choose 1 to 100000000");
@@ -161,19 +185,35 @@ fn operations(options: &Options) -> Result<u64, LoadError> {
     Ok(planned)
 }
 
-async fn open_accounts(options: &Options, clients: &[Arc<Client>], planned: u64) -> Result<Vec<String>, LoadError> {
+async fn open_accounts(
+    options: &Options,
+    clients: &[Arc<Client>],
+    planned: u64,
+) -> Result<Vec<String>, LoadError> {
     let users: Vec<String> = match options.accounts {
         1 => vec![options.user.clone()],
         n => (1..=n).map(|i| format!("{}-{i}", options.user)).collect(),
     };
-    let balance = i64::try_from(planned).unwrap_or(i64::MAX).saturating_mul(options.amount).min(1_000_000_000_000);
+    let balance = i64::try_from(planned)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(options.amount)
+        .min(1_000_000_000_000);
     for user in &users {
         let body = json!({"userId": user, "balance": balance});
-        let answer = clients[0].post("/api/balance/init", &body, &[], ANSWER).await.map_err(LoadError::Unreachable)?;
+        let answer = clients[0]
+            .post("/api/balance/init", &body, &[], ANSWER)
+            .await
+            .map_err(LoadError::Unreachable)?;
         if !answer.status().is_success() {
             let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-            let detail = problem["detail"].as_str().unwrap_or("no reason given").to_owned();
-            return Err(LoadError::Refused(format!("{detail} ({})", answer.status().as_u16())));
+            let detail = problem["detail"]
+                .as_str()
+                .unwrap_or("no reason given")
+                .to_owned();
+            return Err(LoadError::Refused(format!(
+                "{detail} ({})",
+                answer.status().as_u16()
+            )));
         }
     }
     Ok(users)
@@ -196,7 +236,8 @@ async fn operation(client: &Client, user: &str, amount: i64) -> Result<(), Strin
 
 /// Microseconds up to an hour, three digits exact.
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_max(3_600_000_000, 3).expect("an hour in microseconds with three digits is in range")
+    Histogram::new_with_max(3_600_000_000, 3)
+        .expect("an hour in microseconds with three digits is in range")
 }
 
 impl Tally {
@@ -212,7 +253,10 @@ impl Tally {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a rate for people, of fewer than 2^52 operations")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate for people, of fewer than 2^52 operations"
+)]
 fn print(options: &Options, tally: &Tally, begun: u64, took: Duration) {
     let rate = ((tally.done as f64 / took.as_secs_f64()) * 10.0).round() / 10.0;
     let at = |q: f64| millis(Duration::from_micros(tally.latency.value_at_quantile(q)));
@@ -226,9 +270,18 @@ fn print(options: &Options, tally: &Tally, begun: u64, took: Duration) {
         println!("{report}");
         return;
     }
-    println!("operations  {begun} begun, {} done in {:.1} s", tally.done, took.as_secs_f64());
+    println!(
+        "operations  {begun} begun, {} done in {:.1} s",
+        tally.done,
+        took.as_secs_f64()
+    );
     println!("rate        {rate} a second of {} asked for", options.rate);
-    println!("latency     p50 {} ms, p90 {} ms, p99 {} ms, max {max} ms (from when it was due)", at(0.5), at(0.9), at(0.99));
+    println!(
+        "latency     p50 {} ms, p90 {} ms, p99 {} ms, max {max} ms (from when it was due)",
+        at(0.5),
+        at(0.9),
+        at(0.99)
+    );
     if tally.errors.is_empty() {
         println!("errors      none");
     }
@@ -256,14 +309,24 @@ mod tests {
 
     #[test]
     fn the_number_of_operations_is_rate_times_duration() {
-        assert_eq!(operations(&options(50, Duration::from_secs(30))).unwrap(), 1500);
-        assert_eq!(operations(&options(3, Duration::from_millis(500))).unwrap(), 1);
+        assert_eq!(
+            operations(&options(50, Duration::from_secs(30))).unwrap(),
+            1500
+        );
+        assert_eq!(
+            operations(&options(3, Duration::from_millis(500))).unwrap(),
+            1
+        );
         assert!(operations(&options(1, Duration::from_millis(10))).is_err());
     }
 
     #[test]
     fn only_what_was_done_counts_as_latency() {
-        let mut tally = Tally { latency: histogram(), done: 0, errors: BTreeMap::new() };
+        let mut tally = Tally {
+            latency: histogram(),
+            done: 0,
+            errors: BTreeMap::new(),
+        };
         tally.count((Duration::from_millis(10), Ok(())));
         tally.count((Duration::from_secs(9), Err("503 lock_held".to_owned())));
         assert_eq!((tally.done, tally.latency.len()), (1, 1));

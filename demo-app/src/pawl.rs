@@ -36,7 +36,13 @@ pub use stream::{Event, Stream};
 /// How long the sidecar may take beyond the time a call is allowed to wait.
 const ANSWER: Duration = Duration::from_secs(5);
 /// What a key may have besides letters and digits.
-const IN_KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b':').remove(b'@').remove(b'-');
+const IN_KEY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'-');
 
 /// What is asked of a lock; what is `None` is as the policy says.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +64,11 @@ impl Terms {
             ("ttl", self.ttl.map(|d| format_duration(d).into())),
             ("wait", self.wait.map(|d| format_duration(d).into())),
             ("owner", self.owner.clone().map(Value::from)),
-            ("renew", self.auto_renew.map(|auto| if auto { "auto" } else { "manual" }.into())),
+            (
+                "renew",
+                self.auto_renew
+                    .map(|auto| if auto { "auto" } else { "manual" }.into()),
+            ),
             ("keys", keys.map(Value::from)),
         ] {
             if let Some(value) = value {
@@ -111,7 +121,10 @@ pub struct Pawl {
 impl Pawl {
     /// The sidecar at `address` (`http://HOST:PORT` or `unix:/PATH`), by the rules of `policy`.
     pub fn new(address: &str, policy: &str) -> Result<Self, WireError> {
-        Ok(Self { sidecar: Client::new(address)?, policy: policy.to_owned() })
+        Ok(Self {
+            sidecar: Client::new(address)?,
+            policy: policy.to_owned(),
+        })
     }
 
     /// Acquires all of `keys` or none, queueing for `terms.wait`. Cancelled, it gives up its place.
@@ -121,11 +134,23 @@ impl Pawl {
             keys => (format!("/v1/locks/{}", self.policy), terms.body(Some(keys))),
         };
         let asked = clock::now();
-        let grant = self.call(Method::POST, &path, wire::json(&body), terms.wait.unwrap_or_default()).await?;
+        let grant = self
+            .call(
+                Method::POST,
+                &path,
+                wire::json(&body),
+                terms.wait.unwrap_or_default(),
+            )
+            .await?;
         let token_of = |key: &str| {
             let of_key = |g: &&Value| g["key"].as_str() == Some(key);
-            let grants = grant["grants"].as_array().map_or(std::slice::from_ref(&grant), Vec::as_slice);
-            grants.iter().find(of_key).and_then(|g| g["fencingToken"].as_u64())
+            let grants = grant["grants"]
+                .as_array()
+                .map_or(std::slice::from_ref(&grant), Vec::as_slice);
+            grants
+                .iter()
+                .find(of_key)
+                .and_then(|g| g["fencingToken"].as_u64())
         };
         let tokens: Option<Vec<u64>> = keys.iter().map(|key| token_of(key)).collect();
         let waited = Duration::from_millis(grant["waitedMs"].as_u64().unwrap_or(0));
@@ -138,7 +163,9 @@ impl Pawl {
                 deadline: asked + waited + expires_in,
                 waited,
             }),
-            _ => Err(PawlError::Strange(format!("a grant without its terms for {keys:?}"))),
+            _ => Err(PawlError::Strange(format!(
+                "a grant without its terms for {keys:?}"
+            ))),
         }
     }
 
@@ -146,8 +173,11 @@ impl Pawl {
     pub async fn renew(&self, lease: &mut Lease) -> Result<(), PawlError> {
         let asked = clock::now();
         let path = format!("/v1/leases/{}/renew", lease.id);
-        let renewed = self.call(Method::POST, &path, wire::json(&json!({})), Duration::ZERO).await?;
-        let expires_in = ms(&renewed, "expiresInMs").ok_or(PawlError::Strange("a renewal without its end".into()))?;
+        let renewed = self
+            .call(Method::POST, &path, wire::json(&json!({})), Duration::ZERO)
+            .await?;
+        let expires_in = ms(&renewed, "expiresInMs")
+            .ok_or(PawlError::Strange("a renewal without its end".into()))?;
         lease.deadline = asked + expires_in;
         Ok(())
     }
@@ -155,7 +185,9 @@ impl Pawl {
     /// What the sidecar knows about a lease: `held` or `uncertain`, or the error that it was lost.
     pub async fn state(&self, lease: &Lease) -> Result<String, PawlError> {
         let path = format!("/v1/leases/{}", lease.id);
-        let answer = self.call(Method::GET, &path, Bytes::new(), Duration::ZERO).await?;
+        let answer = self
+            .call(Method::GET, &path, Bytes::new(), Duration::ZERO)
+            .await?;
         Ok(answer["state"].as_str().unwrap_or("unknown").to_owned())
     }
 
@@ -167,7 +199,12 @@ impl Pawl {
         let once = format!("{:032x}", rand::random::<u128>());
         let mut tries = 0;
         loop {
-            let request = wire::request(Method::DELETE, &path, Bytes::new(), &[("idempotency-key", &once)]);
+            let request = wire::request(
+                Method::DELETE,
+                &path,
+                Bytes::new(),
+                &[("idempotency-key", &once)],
+            );
             match self.sidecar.send(request, ANSWER).await {
                 Ok(answer) => return error::check(&answer).map(drop),
                 Err(e) if tries == 2 => return Err(e.into()),
@@ -181,26 +218,49 @@ impl Pawl {
         let headers = [("accept", "text/event-stream")];
         let body = wire::json(&terms.body(None));
         let request = wire::request(Method::POST, &self.path(key), body, &headers);
-        let stream = self.sidecar.open(request, ANSWER + terms.wait.unwrap_or_default()).await?;
+        let stream = self
+            .sidecar
+            .open(request, ANSWER + terms.wait.unwrap_or_default())
+            .await?;
         Stream::of(stream).await
     }
 
     /// Who holds `key`, since when, and how many wait for it.
     pub async fn holder(&self, key: &str) -> Result<Value, PawlError> {
-        self.call(Method::GET, &self.path(key), Bytes::new(), Duration::ZERO).await
+        self.call(Method::GET, &self.path(key), Bytes::new(), Duration::ZERO)
+            .await
     }
 
     /// The leases, holds and waiters of this sidecar.
     pub async fn locks(&self) -> Result<Value, PawlError> {
-        self.call(Method::GET, &format!("/v1/locks/{}", self.policy), Bytes::new(), Duration::ZERO).await
+        self.call(
+            Method::GET,
+            &format!("/v1/locks/{}", self.policy),
+            Bytes::new(),
+            Duration::ZERO,
+        )
+        .await
     }
 
     fn path(&self, key: &str) -> String {
-        format!("/v1/locks/{}/{}", self.policy, utf8_percent_encode(key, IN_KEY))
+        format!(
+            "/v1/locks/{}/{}",
+            self.policy,
+            utf8_percent_encode(key, IN_KEY)
+        )
     }
 
-    async fn call(&self, method: Method, path: &str, body: Bytes, wait: Duration) -> Result<Value, PawlError> {
-        let answer = self.sidecar.send(wire::request(method, path, body, &[]), wait + ANSWER).await?;
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        wait: Duration,
+    ) -> Result<Value, PawlError> {
+        let answer = self
+            .sidecar
+            .send(wire::request(method, path, body, &[]), wait + ANSWER)
+            .await?;
         error::check(&answer)
     }
 }

@@ -141,13 +141,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Reads an account.
     async fn account(&self, user_id: &str) -> Result<Option<Account>, StoreError>;
     /// Makes an order; `false` when there is one of that name.
-    async fn create_order(&self, id: &str, amount: i64, token: Option<i64>) -> Result<bool, StoreError>;
+    async fn create_order(
+        &self,
+        id: &str,
+        amount: i64,
+        token: Option<i64>,
+    ) -> Result<bool, StoreError>;
     /// Reads an order.
     async fn order(&self, id: &str) -> Result<Option<Order>, StoreError>;
     /// Writes, in a transaction of its own.
     async fn apply(&self, change: Change) -> Result<Outcome, StoreError>;
     /// Begins a transaction that keeps all other writers off these rows until it ends.
-    async fn lock(&self, user_id: Option<&str>, order: Option<&str>) -> Result<Box<dyn Locked>, StoreError>;
+    async fn lock(
+        &self,
+        user_id: Option<&str>,
+        order: Option<&str>,
+    ) -> Result<Box<dyn Locked>, StoreError>;
     /// Sums over all accounts.
     async fn totals(&self) -> Result<Totals, StoreError>;
     /// The accounts opened last, newest first.
@@ -175,7 +184,10 @@ pub trait Locked: Send {
 
 /// What an account looks like after `amount` was taken from what was read.
 pub(crate) fn deducted(read: &Account, amount: i64) -> Result<i64, StoreError> {
-    let total = read.deducted.checked_add(amount).ok_or(StoreError::Overflow)?;
+    let total = read
+        .deducted
+        .checked_add(amount)
+        .ok_or(StoreError::Overflow)?;
     if total > DEDUCTED_LIMIT {
         return Err(StoreError::Overflow);
     }
@@ -215,6 +227,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { schema: "pawl_demo".to_owned(), ca_file: None, connections: 16 }
+        Self {
+            schema: "pawl_demo".to_owned(),
+            ca_file: None,
+            connections: 16,
+        }
     }
 }

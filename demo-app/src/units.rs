@@ -89,19 +89,48 @@ mod tests {
 
     #[test]
     fn reads_what_the_api_writes() {
-        for (text, ms) in [("250ms", 250), ("10s", 10_000), ("1h30m", 5_400_000), ("0s", 0)] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        for (text, ms) in [
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("1h30m", 5_400_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(ms)),
+                "{text}"
+            );
         }
-        assert_eq!(parse_duration(&format_duration(Duration::from_millis(1500))), Ok(Duration::from_millis(1500)));
+        assert_eq!(
+            parse_duration(&format_duration(Duration::from_millis(1500))),
+            Ok(Duration::from_millis(1500))
+        );
         assert_eq!(format_duration(Duration::from_secs(3)), "3s");
     }
 
     #[test]
     fn refuses_what_is_no_duration() {
-        for text in ["", "10", "s", "-1s", "1.5s", "10 s", "1d", "ms", "9999999999s", "1sé"] {
-            assert!(matches!(parse_duration(text), Err(DurationError::Malformed(_))), "{text}");
+        for text in [
+            "",
+            "10",
+            "s",
+            "-1s",
+            "1.5s",
+            "10 s",
+            "1d",
+            "ms",
+            "9999999999s",
+            "1sé",
+        ] {
+            assert!(
+                matches!(parse_duration(text), Err(DurationError::Malformed(_))),
+                "{text}"
+            );
         }
-        assert!(matches!(parse_duration("25h"), Err(DurationError::TooLong(_))));
+        assert!(matches!(
+            parse_duration("25h"),
+            Err(DurationError::TooLong(_))
+        ));
     }
 
     #[test]

@@ -65,7 +65,11 @@ struct Connection {
 
 impl Connection {
     /// Runs `exchange` while moving the connection's bytes.
-    async fn drive<T>(driver: &mut Driver, ended: &mut bool, exchange: impl Future<Output = T>) -> T {
+    async fn drive<T>(
+        driver: &mut Driver,
+        ended: &mut bool,
+        exchange: impl Future<Output = T>,
+    ) -> T {
         let mut exchange = std::pin::pin!(exchange);
         if !*ended {
             tokio::select! {
@@ -101,11 +105,18 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client of the server at `address`: `http://HOST:PORT` or `unix:/PATH`. Connects on first use.
     pub fn new(address: &str) -> Result<Self, WireError> {
-        Ok(Self { target: Target::parse(address)?, idle: Mutex::new(Vec::new()) })
+        Ok(Self {
+            target: Target::parse(address)?,
+            idle: Mutex::new(Vec::new()),
+        })
     }
 
     /// Sends a request and reads the whole answer, within `limit`.
-    pub async fn send(&self, request: Request<Full<Bytes>>, limit: Duration) -> Result<Response<Bytes>, WireError> {
+    pub async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Response<Bytes>, WireError> {
         tokio::time::timeout(limit, self.exchange(request))
             .await
             .unwrap_or_else(|_| Err(self.silent(format!("nothing within {limit:?}"))))
@@ -113,7 +124,8 @@ impl Client {
 
     /// `GET path`, the whole answer.
     pub async fn get(&self, path: &str, limit: Duration) -> Result<Response<Bytes>, WireError> {
-        self.send(request(Method::GET, path, Bytes::new(), &[]), limit).await
+        self.send(request(Method::GET, path, Bytes::new(), &[]), limit)
+            .await
     }
 
     /// `POST path` with a JSON body and extra headers, the whole answer.
@@ -124,17 +136,27 @@ impl Client {
         headers: &[(&'static str, &str)],
         limit: Duration,
     ) -> Result<Response<Bytes>, WireError> {
-        self.send(request(Method::POST, path, json(body), headers), limit).await
+        self.send(request(Method::POST, path, json(body), headers), limit)
+            .await
     }
 
     /// Sends a request on a connection of its own and hands out the answer's body as it comes. Dropping
     /// the [`Stream`] closes the connection.
-    pub async fn open(&self, request: Request<Full<Bytes>>, limit: Duration) -> Result<Stream, WireError> {
+    pub async fn open(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Stream, WireError> {
         let opening = async {
             let mut c = self.connect().await?;
             let sent = c.sender.send_request(self.with_host(request));
-            let answer = Connection::drive(&mut c.driver, &mut c.ended, sent).await.map_err(|e| self.silent(e))?;
-            Ok(Stream { connection: c, answer })
+            let answer = Connection::drive(&mut c.driver, &mut c.ended, sent)
+                .await
+                .map_err(|e| self.silent(e))?;
+            Ok(Stream {
+                connection: c,
+                answer,
+            })
         };
         tokio::time::timeout(limit, opening)
             .await
@@ -147,11 +169,21 @@ impl Client {
             None => self.connect().await?,
         };
         let request = self.with_host(request);
-        let Connection { sender, driver, ended } = &mut c;
+        let Connection {
+            sender,
+            driver,
+            ended,
+        } = &mut c;
         let whole = async {
-            let answer = sender.send_request(request).await.map_err(|e| self.silent(e))?;
+            let answer = sender
+                .send_request(request)
+                .await
+                .map_err(|e| self.silent(e))?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|e| self.silent(e))?;
+            let body = Limited::new(body, ANSWER_LIMIT)
+                .collect()
+                .await
+                .map_err(|e| self.silent(e))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         let answer = Connection::drive(driver, ended, whole).await?;
@@ -167,7 +199,11 @@ impl Client {
     /// A connection from the pool that the server has not closed meanwhile.
     async fn take_idle(&self) -> Option<Connection> {
         loop {
-            let mut c = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let mut c = self
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()?;
             if c.is_alive().await {
                 return Some(c);
             }
@@ -175,22 +211,36 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Connection, WireError> {
-        let failed = |source| WireError::Connect { to: self.target.to_string(), source };
+        let failed = |source| WireError::Connect {
+            to: self.target.to_string(),
+            source,
+        };
         let socket = tokio::time::timeout(CONNECT_LIMIT, self.target.connect())
             .await
             .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
             .map_err(failed)?;
-        let (sender, driver) = http1::handshake(TokioIo::new(socket)).await.map_err(|e| self.silent(e))?;
-        Ok(Connection { sender, driver: Box::pin(driver), ended: false })
+        let (sender, driver) = http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(|e| self.silent(e))?;
+        Ok(Connection {
+            sender,
+            driver: Box::pin(driver),
+            ended: false,
+        })
     }
 
     fn with_host(&self, mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
-        request.headers_mut().insert(HOST, self.target.host().clone());
+        request
+            .headers_mut()
+            .insert(HOST, self.target.host().clone());
         request
     }
 
     fn silent(&self, cause: impl ToString) -> WireError {
-        WireError::Silent { to: self.target.to_string(), cause: cause.to_string() }
+        WireError::Silent {
+            to: self.target.to_string(),
+            cause: cause.to_string(),
+        }
     }
 }
 
@@ -202,7 +252,9 @@ pub struct Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("status", &self.answer.status()).finish_non_exhaustive()
+        f.debug_struct("Stream")
+            .field("status", &self.answer.status())
+            .finish_non_exhaustive()
     }
 }
 
@@ -227,12 +279,19 @@ impl Stream {
 
 /// A request for [`Client::send`]; a body that is not empty is JSON. Header values that HTTP does not
 /// allow are left out.
-pub fn request(method: Method, path: &str, body: Bytes, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
+pub fn request(
+    method: Method,
+    path: &str,
+    body: Bytes,
+    headers: &[(&'static str, &str)],
+) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(body.clone()));
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().unwrap_or_default();
     if !body.is_empty() {
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -23,7 +23,9 @@ pub fn check_name(what: &str, name: &str) -> Result<(), BankError> {
     if (1..=64).contains(&name.len()) && name.bytes().all(known) && name != "." && name != ".." {
         return Ok(());
     }
-    Err(BankError::Invalid(format!("{what}: write 1 to 64 of A-Z a-z 0-9 . _ -")))
+    Err(BankError::Invalid(format!(
+        "{what}: write 1 to 64 of A-Z a-z 0-9 . _ -"
+    )))
 }
 
 /// An amount of money: 1 to [`MAX_AMOUNT`].
@@ -31,7 +33,9 @@ pub fn check_amount(what: &str, amount: i64) -> Result<(), BankError> {
     if (1..=MAX_AMOUNT).contains(&amount) {
         return Ok(());
     }
-    Err(BankError::Invalid(format!("{what}: write a whole number of units from 1 to {MAX_AMOUNT}")))
+    Err(BankError::Invalid(format!(
+        "{what}: write a whole number of units from 1 to {MAX_AMOUNT}"
+    )))
 }
 
 #[cfg(test)]
@@ -51,7 +55,9 @@ mod tests {
     #[test]
     fn amounts_have_bounds() {
         assert!(check_amount("amount", 1).is_ok() && check_amount("amount", MAX_AMOUNT).is_ok());
-        assert!(check_amount("amount", 0).is_err() && check_amount("amount", MAX_AMOUNT + 1).is_err());
+        assert!(
+            check_amount("amount", 0).is_err() && check_amount("amount", MAX_AMOUNT + 1).is_err()
+        );
         assert!(check_amount("amount", i64::MIN).is_err());
     }
 }

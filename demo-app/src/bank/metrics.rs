@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use prometheus::core::Collector;
-use prometheus::{Encoder, Gauge, IntCounterVec, Opts, Registry, TextEncoder};
 use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::{Encoder, Gauge, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::mode::LockMode;
 use crate::store::Totals;
@@ -24,26 +24,50 @@ impl Metrics {
     ///
     /// # Panics
     /// Never: the names are constants, right and different.
-    #[expect(clippy::missing_panics_doc, reason = "documented; the names are constants")]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "documented; the names are constants"
+    )]
     pub fn new() -> Self {
         let made = "the metric's name and labels are valid constants";
         let gauge = |name: &str, help: &str| Gauge::new(name, help).expect(made);
-        let opts = Opts::new("bank_deductions_total", "Deductions and payments by lock mode and result");
+        let opts = Opts::new(
+            "bank_deductions_total",
+            "Deductions and payments by lock mode and result",
+        );
         let deductions = IntCounterVec::new(opts, &["mode", "result"]).expect(made);
-        let balance = gauge("bank_balance", "Sum of all balances as the books have it, in units");
-        let expected = gauge("bank_expected_balance", "What the sum of all balances should be, in units");
+        let balance = gauge(
+            "bank_balance",
+            "Sum of all balances as the books have it, in units",
+        );
+        let expected = gauge(
+            "bank_expected_balance",
+            "What the sum of all balances should be, in units",
+        );
         let registry = Registry::new();
-        let collectors: [Box<dyn Collector>; 3] =
-            [Box::new(deductions.clone()), Box::new(balance.clone()), Box::new(expected.clone())];
+        let collectors: [Box<dyn Collector>; 3] = [
+            Box::new(deductions.clone()),
+            Box::new(balance.clone()),
+            Box::new(expected.clone()),
+        ];
         for collector in collectors {
-            registry.register(collector).expect("each metric is registered once");
+            registry
+                .register(collector)
+                .expect("each metric is registered once");
         }
-        Self { registry, deductions, balance, expected }
+        Self {
+            registry,
+            deductions,
+            balance,
+            expected,
+        }
     }
 
     /// Counts a deduction. `result` is `applied` or the code of its problem, so there are few of them.
     pub fn deduction(&self, mode: LockMode, result: &'static str) {
-        self.deductions.with_label_values(&[mode.name(), result]).inc();
+        self.deductions
+            .with_label_values(&[mode.name(), result])
+            .inc();
     }
 
     /// What became of this replica's deductions so far.
@@ -113,7 +137,11 @@ mod tests {
         let metrics = Metrics::new();
         metrics.deduction(LockMode::Row, "applied");
         metrics.deduction(LockMode::Row, "insufficient");
-        let totals = Totals { balance: 900.0, expected: 800.0, lost_updates: 1.0 };
+        let totals = Totals {
+            balance: 900.0,
+            expected: 800.0,
+            lost_updates: 1.0,
+        };
         let text = String::from_utf8(metrics.text(&totals)).unwrap();
         for line in [
             "# TYPE bank_balance gauge",
@@ -126,7 +154,10 @@ mod tests {
             "bank_deductions_total{mode=\"row\",result=\"applied\"} 1",
             "bank_deductions_total{mode=\"row\",result=\"insufficient\"} 1",
         ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+            assert!(
+                text.lines().any(|l| l == line),
+                "{line} is missing in\n{text}"
+            );
         }
         assert_eq!(metrics.deductions().get("applied"), Some(&1));
     }

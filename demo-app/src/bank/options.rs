@@ -50,15 +50,31 @@ EXAMPLES
 Open the address in a browser to see replicas, balances and lost updates live.")]
 pub struct Options {
     /// Where to listen; port 0 takes any free one
-    #[arg(long, env = "BANK_LISTEN", default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
+    #[arg(
+        long,
+        env = "BANK_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "IP:PORT"
+    )]
     pub listen: SocketAddr,
 
     /// Where the books are: a SQLite file that replicas on this machine may share, or postgres://USER@HOST/DATABASE
-    #[arg(long, env = "BANK_STORE", default_value = "bank.db", hide_env_values = true, value_name = "PATH|URL")]
+    #[arg(
+        long,
+        env = "BANK_STORE",
+        default_value = "bank.db",
+        hide_env_values = true,
+        value_name = "PATH|URL"
+    )]
     pub store: String,
 
     /// Postgres: the schema that holds the tables, made when it is missing
-    #[arg(long, env = "BANK_SCHEMA", default_value = "pawl_demo", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "BANK_SCHEMA",
+        default_value = "pawl_demo",
+        value_name = "NAME"
+    )]
     pub schema: String,
 
     /// Postgres: trust the certificates in this file instead of the system's
@@ -75,7 +91,12 @@ pub struct Options {
     pub fencing: Option<Switch>,
 
     /// Lock mode sidecar: where it listens, http://HOST:PORT or unix:/PATH
-    #[arg(long, env = "PAWL_URL", default_value = "http://127.0.0.1:4600", value_name = "URL")]
+    #[arg(
+        long,
+        env = "PAWL_URL",
+        default_value = "http://127.0.0.1:4600",
+        value_name = "URL"
+    )]
     pub sidecar: String,
 
     /// Lock mode sidecar: the policy to lock by; `-` is the only one that the sidecar has
@@ -122,7 +143,11 @@ impl Options {
             let name = rustix::system::uname();
             format!("{}:{port}", name.nodename().to_string_lossy())
         };
-        let mut name = self.name.clone().filter(|n| !n.is_empty()).unwrap_or_else(host);
+        let mut name = self
+            .name
+            .clone()
+            .filter(|n| !n.is_empty())
+            .unwrap_or_else(host);
         while name.len() > 64 {
             name.pop();
         }
@@ -131,13 +156,19 @@ impl Options {
 
     pub(super) fn store_options(&self) -> Result<store::Options, StartError> {
         let is_name = |s: &str| {
-            s.len() <= 63 && s.starts_with(|c: char| c.is_ascii_lowercase())
-                && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            s.len() <= 63
+                && s.starts_with(|c: char| c.is_ascii_lowercase())
+                && s.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         if !is_name(&self.schema) {
             let text = "--schema: write up to 63 of a-z, 0-9 and _, a letter first";
             return Err(StartError::Options(text.to_owned()));
         }
-        Ok(store::Options { schema: self.schema.clone(), ca_file: self.store_ca.clone(), ..store::Options::default() })
+        Ok(store::Options {
+            schema: self.schema.clone(),
+            ca_file: self.store_ca.clone(),
+            ..store::Options::default()
+        })
     }
 }

@@ -15,7 +15,10 @@ pub(super) fn file(name: &str) -> Option<Response<Full<Bytes>>> {
     let (media, text) = match name {
         "" => ("text/html; charset=utf-8", include_str!("page/index.html")),
         "page.css" => ("text/css; charset=utf-8", include_str!("page/page.css")),
-        "page.js" => ("text/javascript; charset=utf-8", include_str!("page/page.js")),
+        "page.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("page/page.js"),
+        ),
         _ => return None,
     };
     let mut response = typed(media, Bytes::from_static(text.as_bytes()));
@@ -24,7 +27,10 @@ pub(super) fn file(name: &str) -> Option<Response<Full<Bytes>>> {
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
     ] {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     Some(response)
 }

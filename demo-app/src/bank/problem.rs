@@ -130,14 +130,22 @@ impl BankError {
             Self::NoRoute | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Exists(_) | Self::Status { .. } | Self::Stale { .. } | Self::Reopened => StatusCode::CONFLICT,
+            Self::Exists(_) | Self::Status { .. } | Self::Stale { .. } | Self::Reopened => {
+                StatusCode::CONFLICT
+            }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Invalid(_) | Self::Store(StoreError::Overflow) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(_) | Self::Store(StoreError::Overflow) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::TokenRequired => StatusCode::PRECONDITION_REQUIRED,
             Self::Lock(e) if e.retry_after().is_none() => StatusCode::BAD_GATEWAY,
-            Self::Contended { .. } | Self::LockLost | Self::Lock(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Store(StoreError::Busy | StoreError::Unreachable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Contended { .. } | Self::LockLost | Self::Lock(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Store(StoreError::Busy | StoreError::Unreachable(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Store(_) | Self::BrokenOff => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -146,7 +154,9 @@ impl BankError {
         match self {
             Self::Lock(e) => e.retry_after(),
             Self::Contended { .. } | Self::LockLost => Some(Duration::from_millis(100)),
-            Self::Store(StoreError::Busy | StoreError::Unreachable(_)) => Some(Duration::from_secs(1)),
+            Self::Store(StoreError::Busy | StoreError::Unreachable(_)) => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -164,10 +174,16 @@ impl BankError {
         let mut response = Response::new(Full::default());
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(after) = self.retry_after() {
             body["retryAfterMs"] = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).into();
-            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs() + u64::from(after.subsec_nanos() > 0)));
+            headers.insert(
+                RETRY_AFTER,
+                HeaderValue::from(after.as_secs() + u64::from(after.subsec_nanos() > 0)),
+            );
         }
         match self {
             Self::Stale { token, highest } => {

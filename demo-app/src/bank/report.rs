@@ -78,7 +78,9 @@ fn held(locks: &Value) -> Value {
 
 /// A number, or the length of a list.
 fn count(value: &Value) -> u64 {
-    let length = value.as_array().and_then(|list| u64::try_from(list.len()).ok());
+    let length = value
+        .as_array()
+        .and_then(|list| u64::try_from(list.len()).ok());
     value.as_u64().or(length).unwrap_or(0)
 }
 
@@ -86,9 +88,17 @@ fn count(value: &Value) -> u64 {
 pub async fn overview(bank: &Bank) -> Result<Value, BankError> {
     let store = &bank.teller.store;
     let reports = store.reports(GONE_AFTER).await?;
-    let replicas: Vec<Value> = reports.iter().filter_map(|r| serde_json::from_str(r).ok()).collect();
+    let replicas: Vec<Value> = reports
+        .iter()
+        .filter_map(|r| serde_json::from_str(r).ok())
+        .collect();
     let limit = u32::try_from(SHOWN).unwrap_or(u32::MAX);
-    let accounts: Vec<Value> = store.newest_accounts(limit).await?.iter().map(balance::view).collect();
+    let accounts: Vec<Value> = store
+        .newest_accounts(limit)
+        .await?
+        .iter()
+        .map(balance::view)
+        .collect();
     Ok(json!({
         "replica": bank.teller.replica,
         "nowMs": clock::wall_ms(),

@@ -36,31 +36,52 @@ async fn route(bank: &Bank, request: Request<Incoming>) -> Answer {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let method = request.method().clone();
     match (segments.as_slice(), &method) {
-        (["api", "balance", "init"], &Method::POST) => json_of(StatusCode::OK, &api::balance::init(bank, body(request).await?).await?),
+        (["api", "balance", "init"], &Method::POST) => json_of(
+            StatusCode::OK,
+            &api::balance::init(bank, body(request).await?).await?,
+        ),
         (["api", "balance", "init"], _) => Err(BankError::Method("POST")),
-        (["api", "balance", user_id], &Method::GET) => json_of(StatusCode::OK, &api::balance::get(bank, user_id).await?),
+        (["api", "balance", user_id], &Method::GET) => {
+            json_of(StatusCode::OK, &api::balance::get(bank, user_id).await?)
+        }
         (["api", "balance", _], _) => Err(BankError::Method("GET")),
         (["api", "deduct"], &Method::POST) => {
             let caller = caller(request.headers())?;
-            json_of(StatusCode::OK, &api::deduct::deduct(bank, body(request).await?, caller).await?)
+            json_of(
+                StatusCode::OK,
+                &api::deduct::deduct(bank, body(request).await?, caller).await?,
+            )
         }
         (["api", "payment"], &Method::POST) => {
             let caller = caller(request.headers())?;
-            json_of(StatusCode::OK, &api::payment::pay(bank, body(request).await?, caller).await?)
+            json_of(
+                StatusCode::OK,
+                &api::payment::pay(bank, body(request).await?, caller).await?,
+            )
         }
         (["api", "deduct" | "payment"], _) => Err(BankError::Method("POST")),
-        (["api", "orders", id], &Method::GET) => json_of(StatusCode::OK, &api::orders::get(bank, id).await?),
+        (["api", "orders", id], &Method::GET) => {
+            json_of(StatusCode::OK, &api::orders::get(bank, id).await?)
+        }
         (["api", "orders", id], &Method::POST) => {
             let caller = caller(request.headers())?;
-            json_of(StatusCode::CREATED, &api::orders::create(bank, id, body(request).await?, caller).await?)
+            json_of(
+                StatusCode::CREATED,
+                &api::orders::create(bank, id, body(request).await?, caller).await?,
+            )
         }
         (["api", "orders", id], &Method::PATCH) => {
             let caller = caller(request.headers())?;
-            json_of(StatusCode::OK, &api::orders::patch(bank, id, body(request).await?, caller).await?)
+            json_of(
+                StatusCode::OK,
+                &api::orders::patch(bank, id, body(request).await?, caller).await?,
+            )
         }
         (["api", "orders", _], _) => Err(BankError::Method("GET, POST, PATCH")),
         (["api", "status"], &Method::GET) => json_of(StatusCode::OK, &report::own(bank).await),
-        (["api", "overview"], &Method::GET) => json_of(StatusCode::OK, &report::overview(bank).await?),
+        (["api", "overview"], &Method::GET) => {
+            json_of(StatusCode::OK, &report::overview(bank).await?)
+        }
         (["livez"], &Method::GET) => json_of(StatusCode::OK, &json!({"status": "ok"})),
         (["readyz"], &Method::GET) => {
             bank.teller.store.totals().await?;
@@ -68,9 +89,14 @@ async fn route(bank: &Bank, request: Request<Incoming>) -> Answer {
         }
         (["metrics"], &Method::GET) => {
             let text = bank.metrics.text(&bank.teller.store.totals().await?);
-            Ok(typed("text/plain; version=0.0.4; charset=utf-8", text.into()))
+            Ok(typed(
+                "text/plain; version=0.0.4; charset=utf-8",
+                text.into(),
+            ))
         }
-        (["api", "status" | "overview"] | ["livez" | "readyz" | "metrics"], _) => Err(BankError::Method("GET")),
+        (["api", "status" | "overview"] | ["livez" | "readyz" | "metrics"], _) => {
+            Err(BankError::Method("GET"))
+        }
         ([name], &Method::GET) => page::file(name).ok_or(BankError::NoRoute),
         _ => Err(BankError::NoRoute),
     }
@@ -85,19 +111,31 @@ fn caller(headers: &HeaderMap) -> Result<Caller, BankError> {
     };
     let token = text("x-fence-token")?.map(|text| match text.parse() {
         Ok(token) if (1..=MAX_TOKEN).contains(&token) => Ok(token),
-        _ => Err(BankError::Invalid(format!("X-Fence-Token: write a whole number from 1 to {MAX_TOKEN}"))),
+        _ => Err(BankError::Invalid(format!(
+            "X-Fence-Token: write a whole number from 1 to {MAX_TOKEN}"
+        ))),
     });
     let delay = text("x-simulate-delay")?.map(|text| match parse_duration(text) {
         Ok(delay) if delay <= MAX_DELAY => Ok(delay),
-        Ok(_) => Err(BankError::Invalid(format!("X-Simulate-Delay: at most {}s", MAX_DELAY.as_secs()))),
+        Ok(_) => Err(BankError::Invalid(format!(
+            "X-Simulate-Delay: at most {}s",
+            MAX_DELAY.as_secs()
+        ))),
         Err(error) => Err(BankError::Invalid(format!("X-Simulate-Delay: {error}"))),
     });
-    Ok(Caller { token: token.transpose()?, delay: delay.transpose()?.unwrap_or(Duration::ZERO) })
+    Ok(Caller {
+        token: token.transpose()?,
+        delay: delay.transpose()?.unwrap_or(Duration::ZERO),
+    })
 }
 
 /// Reads a JSON body.
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, BankError> {
-    let media = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let media = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     let media = media.split(';').next().unwrap_or("").trim();
     if !media.eq_ignore_ascii_case("application/json") {
         return Err(BankError::MediaType);
@@ -135,19 +173,37 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (hyper::header::HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+        pairs
+            .iter()
+            .map(|(n, v)| {
+                (
+                    hyper::header::HeaderName::from_static(n),
+                    HeaderValue::from_static(v),
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn a_callers_headers_are_read_or_refused() {
-        let read = caller(&headers(&[("x-fence-token", "9007199254740991"), ("x-simulate-delay", "250ms")])).unwrap();
-        assert_eq!((read.token, read.delay), (Some(MAX_TOKEN), Duration::from_millis(250)));
+        let read = caller(&headers(&[
+            ("x-fence-token", "9007199254740991"),
+            ("x-simulate-delay", "250ms"),
+        ]))
+        .unwrap();
+        assert_eq!(
+            (read.token, read.delay),
+            (Some(MAX_TOKEN), Duration::from_millis(250))
+        );
         for bad in ["0", "-1", "1.5", "9007199254740992", "", "x"] {
             let e = caller(&headers(&[("x-fence-token", bad)])).unwrap_err();
             assert_eq!(e.code(), "invalid", "{bad}");
         }
         for bad in ["5", "301s", "-1s", ""] {
-            assert!(caller(&headers(&[("x-simulate-delay", bad)])).is_err(), "{bad}");
+            assert!(
+                caller(&headers(&[("x-simulate-delay", bad)])).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -75,7 +75,12 @@ async fn accept(
     }
 }
 
-async fn connection(socket: TcpStream, bank: Arc<Bank>, requests: TaskTracker, stop: CancellationToken) {
+async fn connection(
+    socket: TcpStream,
+    bank: Arc<Bank>,
+    requests: TaskTracker,
+    stop: CancellationToken,
+) {
     // Only latency is lost when this fails.
     let _ = socket.set_nodelay(true);
     let service = service_fn(move |request| handle(bank.clone(), requests.clone(), request));

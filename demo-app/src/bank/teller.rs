@@ -29,7 +29,9 @@ impl Subject {
     /// The lock keys, in the order that locks are taken in.
     fn keys(&self) -> Vec<String> {
         let account = self.user_id.iter().map(|u| format!("account/{u}"));
-        account.chain(self.order.iter().map(|o| format!("order/{o}"))).collect()
+        account
+            .chain(self.order.iter().map(|o| format!("order/{o}")))
+            .collect()
     }
 }
 
@@ -52,7 +54,8 @@ pub struct Effect {
 }
 
 /// A decision: from what was read to what is written.
-pub type Decide = dyn Fn(Option<&Account>, Option<&Order>) -> Result<Effect, BankError> + Send + Sync;
+pub type Decide =
+    dyn Fn(Option<&Account>, Option<&Order>) -> Result<Effect, BankError> + Send + Sync;
 
 /// How the sidecar's lock was held for a request.
 #[derive(Debug, Clone, Serialize)]
@@ -119,19 +122,30 @@ pub struct Teller {
 
 impl Teller {
     /// Does a request. Run it in a task that is not cancelled, so that its lock is always released.
-    pub async fn serve(&self, subject: &Subject, caller: Caller, decide: &Decide) -> Result<Receipt, BankError> {
+    pub async fn serve(
+        &self,
+        subject: &Subject,
+        caller: Caller,
+        decide: &Decide,
+    ) -> Result<Receipt, BankError> {
         match (caller.token, self.mode, &self.pawl) {
             (Some(token), ..) => {
                 let guards = Guards::fenced(&[token], self.fencing);
-                self.read_think_write(subject, caller.delay, decide, guards, None).await
+                self.read_think_write(subject, caller.delay, decide, guards, None)
+                    .await
             }
-            (None, LockMode::Sidecar, Some(pawl)) => self.under_a_lock(pawl, subject, caller.delay, decide).await,
+            (None, LockMode::Sidecar, Some(pawl)) => {
+                self.under_a_lock(pawl, subject, caller.delay, decide).await
+            }
             _ if self.fencing => Err(BankError::TokenRequired),
             (None, LockMode::None | LockMode::Sidecar, _) => {
-                self.read_think_write(subject, caller.delay, decide, Guards::default(), None).await
+                self.read_think_write(subject, caller.delay, decide, Guards::default(), None)
+                    .await
             }
             (None, LockMode::Row, _) => self.in_a_transaction(subject, caller.delay, decide).await,
-            (None, LockMode::Optimistic, _) => self.until_unchanged(subject, caller.delay, decide).await,
+            (None, LockMode::Optimistic, _) => {
+                self.until_unchanged(subject, caller.delay, decide).await
+            }
         }
     }
 
@@ -173,9 +187,15 @@ impl Teller {
         let keys = subject.keys();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let lease = pawl.acquire(&keys, &self.terms).await?;
-        let tokens: Vec<i64> = lease.tokens().iter().filter_map(|t| i64::try_from(*t).ok()).collect();
+        let tokens: Vec<i64> = lease
+            .tokens()
+            .iter()
+            .filter_map(|t| i64::try_from(*t).ok())
+            .collect();
         let guards = Guards::fenced(&tokens, self.fencing);
-        let outcome = self.read_think_write(subject, delay, decide, guards, Some(&lease)).await;
+        let outcome = self
+            .read_think_write(subject, delay, decide, guards, Some(&lease))
+            .await;
         let held_until = clock::now().min(lease.deadline);
         let lost = match pawl.release(&lease).await {
             Ok(()) => None,
@@ -186,8 +206,18 @@ impl Teller {
             }
         };
         let waited_ms = as_ms(lease.waited);
-        let lock = LockUse { fencing_token: lease.token(), waited_ms, held_from: lease.since, held_until, lost };
-        outcome.map(|receipt| Receipt { waited_ms, lock: Some(lock), ..receipt })
+        let lock = LockUse {
+            fencing_token: lease.token(),
+            waited_ms,
+            held_from: lease.since,
+            held_until,
+            lost,
+        };
+        outcome.map(|receipt| Receipt {
+            waited_ms,
+            lock: Some(lock),
+            ..receipt
+        })
     }
 
     /// `row`: the database keeps everybody else off the rows until the transaction ends.
@@ -198,7 +228,10 @@ impl Teller {
         decide: &Decide,
     ) -> Result<Receipt, BankError> {
         let asked = clock::now();
-        let locked = self.store.lock(subject.user_id.as_deref(), subject.order.as_deref()).await?;
+        let locked = self
+            .store
+            .lock(subject.user_id.as_deref(), subject.order.as_deref())
+            .await?;
         let waited_ms = as_ms(asked.elapsed());
         let effect = decide(locked.account(), locked.order())?;
         tokio::time::sleep(self.think).await;
@@ -206,26 +239,49 @@ impl Teller {
         let (account, order) = (locked.account().cloned(), locked.order().cloned());
         let (change, receipt) = self.change(account, order, effect, Guards::default());
         let outcome = locked.apply(change).await?;
-        settle(outcome, Guards::default(), Receipt { waited_ms, ..receipt })
+        settle(
+            outcome,
+            Guards::default(),
+            Receipt {
+                waited_ms,
+                ..receipt
+            },
+        )
     }
 
     /// `optimistic`: done again until nobody wrote between the read and the write.
-    async fn until_unchanged(&self, subject: &Subject, delay: Duration, decide: &Decide) -> Result<Receipt, BankError> {
+    async fn until_unchanged(
+        &self,
+        subject: &Subject,
+        delay: Duration,
+        decide: &Decide,
+    ) -> Result<Receipt, BankError> {
         let (asked, mut tries) = (clock::now(), 0);
         loop {
             let began = clock::now();
             tries += 1;
-            let guards = Guards { unchanged: true, ..Guards::default() };
-            match self.read_think_write(subject, delay, decide, guards, None).await {
+            let guards = Guards {
+                unchanged: true,
+                ..Guards::default()
+            };
+            match self
+                .read_think_write(subject, delay, decide, guards, None)
+                .await
+            {
                 Err(BankError::Reopened) if asked.elapsed() < self.patience => {
                     // Full jitter, so that the losers of one round are not the contenders of the next.
                     let pause = rand::random_range(0..=self.think.as_micros().max(1000));
-                    tokio::time::sleep(Duration::from_micros(u64::try_from(pause).unwrap_or(1000))).await;
+                    tokio::time::sleep(Duration::from_micros(u64::try_from(pause).unwrap_or(1000)))
+                        .await;
                 }
                 Err(BankError::Reopened) => return Err(BankError::Contended { tries }),
                 other => {
                     let waited_ms = as_ms(began.since(asked));
-                    return other.map(|receipt| Receipt { waited_ms, tries, ..receipt });
+                    return other.map(|receipt| Receipt {
+                        waited_ms,
+                        tries,
+                        ..receipt
+                    });
                 }
             }
         }
@@ -239,9 +295,18 @@ impl Teller {
         }
     }
 
-    fn change(&self, account: Option<Account>, order: Option<Order>, effect: Effect, g: Guards) -> (Change, Receipt) {
+    fn change(
+        &self,
+        account: Option<Account>,
+        order: Option<Order>,
+        effect: Effect,
+        g: Guards,
+    ) -> (Change, Receipt) {
         let receipt = Receipt {
-            balance: account.as_ref().zip(effect.amount).map(|(a, amount)| a.balance - amount),
+            balance: account
+                .as_ref()
+                .zip(effect.amount)
+                .map(|(a, amount)| a.balance - amount),
             order_status: effect.status.clone(),
             mode: self.mode.name(),
             replica: self.replica.clone(),
@@ -249,11 +314,18 @@ impl Teller {
             tries: 1,
             lock: None,
         };
-        let guard = |token| Guard { token, unchanged: g.unchanged };
+        let guard = |token| Guard {
+            token,
+            unchanged: g.unchanged,
+        };
         let order_token = if account.is_some() { g.second } else { g.first };
         let change = Change {
-            account: account.zip(effect.amount).map(|(a, amount)| (a, amount, guard(g.first))),
-            order: order.zip(effect.status).map(|(o, status)| (o, status, guard(order_token))),
+            account: account
+                .zip(effect.amount)
+                .map(|(a, amount)| (a, amount, guard(g.first))),
+            order: order
+                .zip(effect.status)
+                .map(|(o, status)| (o, status, guard(order_token))),
             mode: self.mode.name(),
             replica: self.replica.clone(),
         };
@@ -272,16 +344,21 @@ struct Guards {
 impl Guards {
     fn fenced(tokens: &[i64], fencing: bool) -> Self {
         let token = |i: usize| tokens.get(i).copied().filter(|_| fencing);
-        Self { first: token(0), second: token(1), unchanged: false }
+        Self {
+            first: token(0),
+            second: token(1),
+            unchanged: false,
+        }
     }
 }
 
 fn settle(outcome: Outcome, guards: Guards, receipt: Receipt) -> Result<Receipt, BankError> {
     match outcome {
         Outcome::Applied => Ok(receipt),
-        Outcome::Stale { highest } => {
-            Err(BankError::Stale { token: guards.first.or(guards.second).unwrap_or(0), highest })
-        }
+        Outcome::Stale { highest } => Err(BankError::Stale {
+            token: guards.first.or(guards.second).unwrap_or(0),
+            highest,
+        }),
         Outcome::Changed => Err(BankError::Reopened),
     }
 }

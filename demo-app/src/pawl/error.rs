@@ -67,7 +67,9 @@ impl PawlError {
     /// When to try again; `None` when that cannot help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Held { retry_after, .. } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::Held { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                Some(*retry_after)
+            }
             Self::Unknown(_) => Some(Duration::from_secs(1)),
             Self::Lost { .. } | Self::Refused { .. } | Self::Strange(_) => None,
         }
@@ -91,15 +93,27 @@ pub(super) fn check(answer: &Response<Bytes>) -> Result<Value, PawlError> {
 /// Reads an RFC 9457 problem.
 pub(super) fn problem(status: StatusCode, body: &Value) -> PawlError {
     let text = |name: &str| body[name].as_str().map(str::to_owned);
-    let detail = text("detail").or(text("title")).unwrap_or_else(|| status.to_string());
+    let detail = text("detail")
+        .or(text("title"))
+        .unwrap_or_else(|| status.to_string());
     let retry_after = Duration::from_millis(body["retryAfterMs"].as_u64().unwrap_or(1000));
     let holder = || text("holder").or(body["holder"]["owner"].as_str().map(str::to_owned));
     match status {
-        StatusCode::LOCKED => PawlError::Held { holder: holder().unwrap_or("someone else".into()), retry_after },
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            PawlError::Unavailable { code: text("code").unwrap_or_default(), detail, retry_after }
-        }
-        StatusCode::GONE => PawlError::Lost { reason: text("reason").unwrap_or(detail) },
-        other => PawlError::Refused { status: other.as_u16(), detail },
+        StatusCode::LOCKED => PawlError::Held {
+            holder: holder().unwrap_or("someone else".into()),
+            retry_after,
+        },
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => PawlError::Unavailable {
+            code: text("code").unwrap_or_default(),
+            detail,
+            retry_after,
+        },
+        StatusCode::GONE => PawlError::Lost {
+            reason: text("reason").unwrap_or(detail),
+        },
+        other => PawlError::Refused {
+            status: other.as_u16(),
+            detail,
+        },
     }
 }

@@ -30,7 +30,10 @@ impl Stream {
     /// Takes the answer to an acquire; a refusal becomes its error.
     pub(super) async fn of(mut answer: wire::Stream) -> Result<Self, PawlError> {
         if answer.status() == StatusCode::OK {
-            return Ok(Self { answer, unread: Vec::new() });
+            return Ok(Self {
+                answer,
+                unread: Vec::new(),
+            });
         }
         let mut body = Vec::new();
         while let Some(bytes) = answer.next().await {
@@ -39,7 +42,10 @@ impl Stream {
                 break;
             }
         }
-        Err(problem(answer.status(), &serde_json::from_slice(&body).unwrap_or_default()))
+        Err(problem(
+            answer.status(),
+            &serde_json::from_slice(&body).unwrap_or_default(),
+        ))
     }
 
     /// The next event; `None` when the stream ended, and with it the lock. Cancel safe.
@@ -75,7 +81,12 @@ impl Stream {
 
 /// Where the first event ends and where the next one begins: events are parted by an empty line.
 fn split_event(bytes: &[u8]) -> Option<(usize, usize)> {
-    let at = |gap: &[u8]| bytes.windows(gap.len()).position(|w| w == gap).map(|i| (i, i + gap.len()));
+    let at = |gap: &[u8]| {
+        bytes
+            .windows(gap.len())
+            .position(|w| w == gap)
+            .map(|i| (i, i + gap.len()))
+    };
     match (at(b"\n\n"), at(b"\r\n\r\n")) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -86,10 +97,14 @@ fn split_event(bytes: &[u8]) -> Option<(usize, usize)> {
 fn parse(bytes: &[u8]) -> Option<Event> {
     let text = String::from_utf8_lossy(bytes);
     let field = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|v| v.strip_prefix(' ').unwrap_or(v))
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(|v| v.strip_prefix(' ').unwrap_or(v))
     };
     let name = field("event")?.to_owned();
-    let data = field("data").and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
+    let data = field("data")
+        .and_then(|d| serde_json::from_str(d).ok())
+        .unwrap_or_default();
     Some(Event { name, data })
 }
 

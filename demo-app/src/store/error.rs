@@ -5,7 +5,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Not a store's address. It is not repeated, for it may hold a password.
-    #[error("this is not a store; write a file's path, sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    #[error(
+        "this is not a store; write a file's path, sqlite:PATH or postgres://USER@HOST/DATABASE"
+    )]
     Url,
     /// The server is not there, refused us, or went away. The text holds no password.
     #[error("the store cannot be reached: {0}")]

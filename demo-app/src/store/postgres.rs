@@ -12,7 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Config, Row};
 
-use super::{Account, BUSY_LIMIT, Change, Locked, Options, Order, Outcome, Store, StoreError, Totals, deducted, refusal};
+use super::{
+    Account, BUSY_LIMIT, Change, Locked, Options, Order, Outcome, Store, StoreError, Totals,
+    deducted, refusal,
+};
 use crate::clock;
 
 mod statements;
@@ -39,7 +42,9 @@ struct Pool {
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the configuration: it holds the password.
-        f.debug_struct("Postgres").field("schema", &self.pool.schema).finish_non_exhaustive()
+        f.debug_struct("Postgres")
+            .field("schema", &self.pool.schema)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +52,9 @@ impl Postgres {
     /// Connects and makes the tables when they are missing.
     pub async fn open(url: &str, options: &Options) -> Result<Self, StoreError> {
         let mut config: Config = url.parse().map_err(|_| StoreError::Url)?;
-        config.connect_timeout(CONNECT_LIMIT).application_name("pawl-demo");
+        config
+            .connect_timeout(CONNECT_LIMIT)
+            .application_name("pawl-demo");
         if config.get_password().is_none() {
             if let Ok(password) = std::env::var("PGPASSWORD") {
                 config.password(password);
@@ -62,7 +69,10 @@ impl Postgres {
             drivers: Mutex::new(JoinSet::new()),
         });
         let connection = Pool::take(&pool).await?;
-        connection.client()?.batch_execute(&statements::schema(&options.schema)).await?;
+        connection
+            .client()?
+            .batch_execute(&statements::schema(&options.schema))
+            .await?;
         connection.give_back();
         Ok(Self { pool })
     }
@@ -79,13 +89,21 @@ impl Pool {
             .map_err(|_| StoreError::Busy)?
             .map_err(|_| StoreError::BrokenOff)?;
         loop {
-            let idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let idle = pool
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
             let client = match idle {
                 Some(client) if client.is_closed() => continue,
                 Some(client) => client,
                 None => pool.connect().await?,
             };
-            return Ok(Lent { client: Some(client), pool: pool.clone(), _permit: permit });
+            return Ok(Lent {
+                client: Some(client),
+                pool: pool.clone(),
+                _permit: permit,
+            });
         }
     }
 
@@ -101,7 +119,11 @@ impl Pool {
             });
         }
         let limit = BUSY_LIMIT.as_millis();
-        let session = format!("SET search_path = {}; SET lock_timeout = {limit}; SET statement_timeout = {}", self.schema, limit * 2);
+        let session = format!(
+            "SET search_path = {}; SET lock_timeout = {limit}; SET statement_timeout = {}",
+            self.schema,
+            limit * 2
+        );
         client.batch_execute(&session).await?;
         Ok(client)
     }
@@ -122,13 +144,19 @@ impl Lent {
 
     fn give_back(mut self) {
         if let Some(client) = self.client.take() {
-            self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+            self.pool
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(client);
         }
     }
 
     /// Ends a transaction and gives the connection back.
     async fn end(self, commit: bool) -> Result<(), StoreError> {
-        self.client()?.batch_execute(if commit { "COMMIT" } else { "ROLLBACK" }).await?;
+        self.client()?
+            .batch_execute(if commit { "COMMIT" } else { "ROLLBACK" })
+            .await?;
         self.give_back();
         Ok(())
     }
@@ -140,9 +168,18 @@ impl Store for Postgres {
         let c = self.take().await?;
         let client = c.client()?;
         client.batch_execute("BEGIN").await?;
-        client.execute(statements::OPEN_ACCOUNT, &[&user_id, &balance, &clock::wall_ms()]).await?;
-        client.execute("DELETE FROM ledger WHERE user_id = $1", &[&user_id]).await?;
-        let account = read_account(client, user_id, "").await?.ok_or(StoreError::BrokenOff)?;
+        client
+            .execute(
+                statements::OPEN_ACCOUNT,
+                &[&user_id, &balance, &clock::wall_ms()],
+            )
+            .await?;
+        client
+            .execute("DELETE FROM ledger WHERE user_id = $1", &[&user_id])
+            .await?;
+        let account = read_account(client, user_id, "")
+            .await?
+            .ok_or(StoreError::BrokenOff)?;
         c.end(true).await?;
         Ok(account)
     }
@@ -154,9 +191,20 @@ impl Store for Postgres {
         Ok(account)
     }
 
-    async fn create_order(&self, id: &str, amount: i64, token: Option<i64>) -> Result<bool, StoreError> {
+    async fn create_order(
+        &self,
+        id: &str,
+        amount: i64,
+        token: Option<i64>,
+    ) -> Result<bool, StoreError> {
         let c = self.take().await?;
-        let made = c.client()?.execute(statements::CREATE_ORDER, &[&id, &amount, &token.unwrap_or(0)]).await?;
+        let made = c
+            .client()?
+            .execute(
+                statements::CREATE_ORDER,
+                &[&id, &amount, &token.unwrap_or(0)],
+            )
+            .await?;
         c.give_back();
         Ok(made == 1)
     }
@@ -176,7 +224,11 @@ impl Store for Postgres {
         Ok(outcome)
     }
 
-    async fn lock(&self, user_id: Option<&str>, order: Option<&str>) -> Result<Box<dyn Locked>, StoreError> {
+    async fn lock(
+        &self,
+        user_id: Option<&str>,
+        order: Option<&str>,
+    ) -> Result<Box<dyn Locked>, StoreError> {
         let c = self.take().await?;
         let client = c.client()?;
         client.batch_execute("BEGIN").await?;
@@ -189,19 +241,28 @@ impl Store for Postgres {
             Some(order) => read_order(client, order, " FOR UPDATE").await?,
             None => None,
         };
-        Ok(Box::new(LockedRows { connection: c, account, order }))
+        Ok(Box::new(LockedRows {
+            connection: c,
+            account,
+            order,
+        }))
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {
         let c = self.take().await?;
         let row = c.client()?.query_one(statements::TOTALS, &[]).await?;
         c.give_back();
-        Ok(Totals { balance: row.try_get(0)?, expected: row.try_get(1)?, lost_updates: row.try_get(2)? })
+        Ok(Totals {
+            balance: row.try_get(0)?,
+            expected: row.try_get(1)?,
+            lost_updates: row.try_get(2)?,
+        })
     }
 
     async fn newest_accounts(&self, limit: u32) -> Result<Vec<Account>, StoreError> {
         let c = self.take().await?;
-        let sql = format!("SELECT {ACCOUNT} FROM accounts ORDER BY opened_at DESC, user_id LIMIT $1");
+        let sql =
+            format!("SELECT {ACCOUNT} FROM accounts ORDER BY opened_at DESC, user_id LIMIT $1");
         let rows = c.client()?.query(&sql, &[&i64::from(limit)]).await?;
         c.give_back();
         rows.iter().map(account_of).collect()
@@ -209,7 +270,8 @@ impl Store for Postgres {
 
     async fn ledger(&self, user_id: &str) -> Result<(i64, i64), StoreError> {
         let c = self.take().await?;
-        let sql = "SELECT COALESCE(SUM(amount), 0)::bigint, COUNT(*) FROM ledger WHERE user_id = $1";
+        let sql =
+            "SELECT COALESCE(SUM(amount), 0)::bigint, COUNT(*) FROM ledger WHERE user_id = $1";
         let row = c.client()?.query_one(sql, &[&user_id]).await?;
         c.give_back();
         Ok((row.try_get(0)?, row.try_get(1)?))
@@ -218,15 +280,24 @@ impl Store for Postgres {
     async fn announce(&self, replica: &str, report: &str) -> Result<(), StoreError> {
         let c = self.take().await?;
         let now = clock::wall_ms();
-        c.client()?.execute("DELETE FROM replicas WHERE seen_at < $1", &[&(now - 60_000)]).await?;
-        c.client()?.execute(statements::ANNOUNCE, &[&replica, &now, &report]).await?;
+        c.client()?
+            .execute(
+                "DELETE FROM replicas WHERE seen_at < $1",
+                &[&(now - 60_000)],
+            )
+            .await?;
+        c.client()?
+            .execute(statements::ANNOUNCE, &[&replica, &now, &report])
+            .await?;
         c.give_back();
         Ok(())
     }
 
     async fn withdraw(&self, replica: &str) -> Result<(), StoreError> {
         let c = self.take().await?;
-        c.client()?.execute("DELETE FROM replicas WHERE name = $1", &[&replica]).await?;
+        c.client()?
+            .execute("DELETE FROM replicas WHERE name = $1", &[&replica])
+            .await?;
         c.give_back();
         Ok(())
     }
@@ -280,14 +351,25 @@ fn account_of(row: &Row) -> Result<Account, StoreError> {
     })
 }
 
-async fn read_account(c: &Client, user_id: &str, lock: &str) -> Result<Option<Account>, StoreError> {
+async fn read_account(
+    c: &Client,
+    user_id: &str,
+    lock: &str,
+) -> Result<Option<Account>, StoreError> {
     let sql = format!("SELECT {ACCOUNT} FROM accounts WHERE user_id = $1{lock}");
-    c.query_opt(&sql, &[&user_id]).await?.as_ref().map(account_of).transpose()
+    c.query_opt(&sql, &[&user_id])
+        .await?
+        .as_ref()
+        .map(account_of)
+        .transpose()
 }
 
 async fn read_order(c: &Client, id: &str, lock: &str) -> Result<Option<Order>, StoreError> {
-    let sql = format!("SELECT id, amount, status, version, last_token FROM orders WHERE id = $1{lock}");
-    let Some(row) = c.query_opt(&sql, &[&id]).await? else { return Ok(None) };
+    let sql =
+        format!("SELECT id, amount, status, version, last_token FROM orders WHERE id = $1{lock}");
+    let Some(row) = c.query_opt(&sql, &[&id]).await? else {
+        return Ok(None);
+    };
     Ok(Some(Order {
         id: row.try_get(0)?,
         amount: row.try_get(1)?,
@@ -306,7 +388,15 @@ async fn apply(c: &Client, change: &Change) -> Result<Outcome, StoreError> {
         let sets = c
             .execute(
                 statements::DEDUCT,
-                &[user, &written, &(read.reflected + 1), amount, &read.epoch, &guard.token, &version],
+                &[
+                    user,
+                    &written,
+                    &(read.reflected + 1),
+                    amount,
+                    &read.epoch,
+                    &guard.token,
+                    &version,
+                ],
             )
             .await?;
         if sets == 0 {
@@ -317,13 +407,29 @@ async fn apply(c: &Client, change: &Change) -> Result<Outcome, StoreError> {
         let (mode, replica) = (&change.mode, &change.replica);
         c.execute(
             statements::ENTER,
-            &[user, amount, &read.balance, &written, &order, &guard.token, mode, replica, &clock::wall_ms()],
+            &[
+                user,
+                amount,
+                &read.balance,
+                &written,
+                &order,
+                &guard.token,
+                mode,
+                replica,
+                &clock::wall_ms(),
+            ],
         )
         .await?;
     }
     if let Some((read, status, guard)) = &change.order {
         let version = guard.unchanged.then_some(read.version);
-        if c.execute(statements::SET_ORDER, &[&read.id, status, &guard.token, &version]).await? == 0 {
+        if c.execute(
+            statements::SET_ORDER,
+            &[&read.id, status, &guard.token, &version],
+        )
+        .await?
+            == 0
+        {
             let now = read_order(c, &read.id, "").await?;
             return Ok(refusal(guard.token, now.map(|o| o.last_token)));
         }

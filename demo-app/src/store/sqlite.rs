@@ -12,7 +12,10 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use super::{Account, BUSY_LIMIT, Change, Locked, Order, Outcome, Store, StoreError, Totals, deducted, refusal};
+use super::{
+    Account, BUSY_LIMIT, Change, Locked, Order, Outcome, Store, StoreError, Totals, deducted,
+    refusal,
+};
 use crate::clock;
 
 mod statements;
@@ -31,7 +34,9 @@ pub struct Sqlite {
 
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Sqlite")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +48,9 @@ impl Sqlite {
             let writer = connect(&path)?;
             let_wal(&writer)?;
             writer.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
-            let readers = (0..READERS).map(|_| connect(&path)).collect::<Result<_, _>>()?;
+            let readers = (0..READERS)
+                .map(|_| connect(&path))
+                .collect::<Result<_, _>>()?;
             Ok(Self {
                 path,
                 writer: Arc::new(tokio::sync::Mutex::new(writer)),
@@ -59,7 +66,12 @@ impl Sqlite {
         &self,
         job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| StoreError::BrokenOff)?;
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| StoreError::BrokenOff)?;
         let (readers, path) = (self.readers.clone(), self.path.clone());
         blocking(move || {
             let pooled = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -68,7 +80,10 @@ impl Sqlite {
                 None => connect(&path)?,
             };
             let out = job(&connection);
-            readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(connection);
             drop(permit);
             out
         })
@@ -97,10 +112,13 @@ impl Store for Sqlite {
     async fn open_account(&self, user_id: &str, balance: i64) -> Result<Account, StoreError> {
         let user_id = user_id.to_owned();
         self.write(move |c| {
-            let row = named_params! {":user": user_id, ":balance": balance, ":at": clock::wall_ms()};
+            let row =
+                named_params! {":user": user_id, ":balance": balance, ":at": clock::wall_ms()};
             c.prepare_cached(statements::OPEN_ACCOUNT)?.execute(row)?;
-            c.prepare_cached("DELETE FROM ledger WHERE user_id = ?1")?.execute([&user_id])?;
-            read_account(c, &user_id)?.ok_or(StoreError::Sqlite(rusqlite::Error::QueryReturnedNoRows))
+            c.prepare_cached("DELETE FROM ledger WHERE user_id = ?1")?
+                .execute([&user_id])?;
+            read_account(c, &user_id)?
+                .ok_or(StoreError::Sqlite(rusqlite::Error::QueryReturnedNoRows))
         })
         .await
     }
@@ -110,10 +128,19 @@ impl Store for Sqlite {
         self.read(move |c| read_account(c, &user_id)).await
     }
 
-    async fn create_order(&self, id: &str, amount: i64, token: Option<i64>) -> Result<bool, StoreError> {
+    async fn create_order(
+        &self,
+        id: &str,
+        amount: i64,
+        token: Option<i64>,
+    ) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.write(move |c| {
-            let made = c.prepare_cached(statements::CREATE_ORDER)?.execute((id, amount, token.unwrap_or(0)))?;
+            let made = c.prepare_cached(statements::CREATE_ORDER)?.execute((
+                id,
+                amount,
+                token.unwrap_or(0),
+            ))?;
             Ok(made == 1)
         })
         .await
@@ -135,12 +162,20 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn lock(&self, user_id: Option<&str>, order: Option<&str>) -> Result<Box<dyn Locked>, StoreError> {
+    async fn lock(
+        &self,
+        user_id: Option<&str>,
+        order: Option<&str>,
+    ) -> Result<Box<dyn Locked>, StoreError> {
         let (user_id, order) = (user_id.map(str::to_owned), order.map(str::to_owned));
         let writer = self.writer.clone().lock_owned().await;
         blocking(move || {
             begin(&writer)?;
-            let mut locked = LockedFile { writer: Some(writer), account: None, order: None };
+            let mut locked = LockedFile {
+                writer: Some(writer),
+                account: None,
+                order: None,
+            };
             if let Some(c) = &locked.writer {
                 locked.account = user_id.map(|u| read_account(c, &u)).transpose()?.flatten();
                 locked.order = order.map(|o| read_order(c, &o)).transpose()?.flatten();
@@ -153,7 +188,11 @@ impl Store for Sqlite {
     async fn totals(&self) -> Result<Totals, StoreError> {
         self.read(|c| {
             let totals = c.prepare_cached(statements::TOTALS)?.query_row([], |row| {
-                Ok(Totals { balance: row.get(0)?, expected: row.get(1)?, lost_updates: row.get(2)? })
+                Ok(Totals {
+                    balance: row.get(0)?,
+                    expected: row.get(1)?,
+                    lost_updates: row.get(2)?,
+                })
             })?;
             Ok(totals)
         })
@@ -162,8 +201,12 @@ impl Store for Sqlite {
 
     async fn newest_accounts(&self, limit: u32) -> Result<Vec<Account>, StoreError> {
         self.read(move |c| {
-            let sql = format!("SELECT {ACCOUNT} FROM accounts ORDER BY opened_at DESC, user_id LIMIT ?1");
-            let rows = c.prepare_cached(&sql)?.query_map([limit], account_of)?.collect::<Result<_, _>>()?;
+            let sql =
+                format!("SELECT {ACCOUNT} FROM accounts ORDER BY opened_at DESC, user_id LIMIT ?1");
+            let rows = c
+                .prepare_cached(&sql)?
+                .query_map([limit], account_of)?
+                .collect::<Result<_, _>>()?;
             Ok(rows)
         })
         .await
@@ -173,7 +216,8 @@ impl Store for Sqlite {
         let user_id = user_id.to_owned();
         self.read(move |c| {
             let sql = "SELECT COALESCE(SUM(amount), 0), COUNT(*) FROM ledger WHERE user_id = ?1";
-            Ok(c.prepare_cached(sql)?.query_row([user_id], |row| Ok((row.get(0)?, row.get(1)?)))?)
+            Ok(c.prepare_cached(sql)?
+                .query_row([user_id], |row| Ok((row.get(0)?, row.get(1)?)))?)
         })
         .await
     }
@@ -182,8 +226,10 @@ impl Store for Sqlite {
         let (replica, report) = (replica.to_owned(), report.to_owned());
         self.write(move |c| {
             let now = clock::wall_ms();
-            c.prepare_cached("DELETE FROM replicas WHERE seen_at < ?1")?.execute([now - 60_000])?;
-            c.prepare_cached(statements::ANNOUNCE)?.execute((replica, now, report))?;
+            c.prepare_cached("DELETE FROM replicas WHERE seen_at < ?1")?
+                .execute([now - 60_000])?;
+            c.prepare_cached(statements::ANNOUNCE)?
+                .execute((replica, now, report))?;
             Ok(())
         })
         .await
@@ -192,7 +238,8 @@ impl Store for Sqlite {
     async fn withdraw(&self, replica: &str) -> Result<(), StoreError> {
         let replica = replica.to_owned();
         self.write(move |c| {
-            c.prepare_cached("DELETE FROM replicas WHERE name = ?1")?.execute([replica])?;
+            c.prepare_cached("DELETE FROM replicas WHERE name = ?1")?
+                .execute([replica])?;
             Ok(())
         })
         .await
@@ -202,7 +249,9 @@ impl Store for Sqlite {
         let since = clock::wall_ms() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         self.read(move |c| {
             let sql = "SELECT report FROM replicas WHERE seen_at >= ?1 ORDER BY name LIMIT 200";
-            Ok(c.prepare_cached(sql)?.query_map([since], |row| row.get(0))?.collect::<Result<_, _>>()?)
+            Ok(c.prepare_cached(sql)?
+                .query_map([since], |row| row.get(0))?
+                .collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -248,7 +297,9 @@ impl Drop for LockedFile {
 async fn blocking<T: Send + 'static>(
     job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(job).await.unwrap_or(Err(StoreError::BrokenOff))
+    tokio::task::spawn_blocking(job)
+        .await
+        .unwrap_or(Err(StoreError::BrokenOff))
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
@@ -272,7 +323,9 @@ fn wait_for_the_file(tries: i32) -> bool {
 fn let_wal(connection: &Connection) -> Result<(), StoreError> {
     let mut tries = 0;
     loop {
-        let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
+        let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| {
+            row.get::<_, String>(0)
+        });
         match mode.map_err(StoreError::from) {
             Err(StoreError::Busy) if wait_for_the_file(tries) => tries += 1,
             Err(e) => return Err(e),
@@ -313,7 +366,9 @@ fn account_of(row: &Row<'_>) -> rusqlite::Result<Account> {
 
 fn read_account(c: &Connection, user_id: &str) -> Result<Option<Account>, StoreError> {
     let sql = format!("SELECT {ACCOUNT} FROM accounts WHERE user_id = ?1");
-    Ok(c.prepare_cached(&sql)?.query_row([user_id], account_of).optional()?)
+    Ok(c.prepare_cached(&sql)?
+        .query_row([user_id], account_of)
+        .optional()?)
 }
 
 fn read_order(c: &Connection, id: &str) -> Result<Option<Order>, StoreError> {
@@ -349,10 +404,12 @@ fn apply(c: &Connection, change: &Change) -> Result<Outcome, StoreError> {
         })?;
     }
     if let Some((read, status, guard)) = &change.order {
-        let hit = c.prepare_cached(statements::SET_ORDER)?.execute(named_params! {
-            ":id": read.id, ":status": status, ":token": guard.token,
-            ":version": guard.unchanged.then_some(read.version),
-        })?;
+        let hit = c
+            .prepare_cached(statements::SET_ORDER)?
+            .execute(named_params! {
+                ":id": read.id, ":status": status, ":token": guard.token,
+                ":version": guard.unchanged.then_some(read.version),
+            })?;
         if hit == 0 {
             let now = read_order(c, &read.id)?;
             return Ok(refusal(guard.token, now.map(|o| o.last_token)));

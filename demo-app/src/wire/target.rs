@@ -40,7 +40,10 @@ impl Target {
         let wrong = || WireError::Address(address.to_owned());
         if let Some(path) = address.strip_prefix("unix:") {
             return if path.starts_with('/') {
-                Ok(Self::Unix { path: path.into(), host: HeaderValue::from_static("localhost") })
+                Ok(Self::Unix {
+                    path: path.into(),
+                    host: HeaderValue::from_static("localhost"),
+                })
             } else {
                 Err(wrong())
             };
@@ -94,12 +97,28 @@ mod tests {
 
     #[test]
     fn addresses_are_read_or_refused() {
-        for good in ["http://127.0.0.1:4600", "http://[::1]:4600/", "http://bank", "unix:/run/pawl.sock"] {
+        for good in [
+            "http://127.0.0.1:4600",
+            "http://[::1]:4600/",
+            "http://bank",
+            "unix:/run/pawl.sock",
+        ] {
             assert!(Target::parse(good).is_ok(), "{good}");
         }
-        for bad in ["127.0.0.1:4600", "https://bank", "unix:pawl.sock", "http://", "http://u:p@bank", "http://bank:x", "http://bank/path"] {
+        for bad in [
+            "127.0.0.1:4600",
+            "https://bank",
+            "unix:pawl.sock",
+            "http://",
+            "http://u:p@bank",
+            "http://bank:x",
+            "http://bank/path",
+        ] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(Target::parse("http://bank").unwrap().to_string(), "http://bank:80");
+        assert_eq!(
+            Target::parse("http://bank").unwrap().to_string(),
+            "http://bank:80"
+        );
     }
 }

@@ -23,14 +23,23 @@ pub(in crate::bank) async fn init(bank: &Bank, init: Init) -> Result<Value, Bank
         let text = format!("balance: write a whole number of units from 0 to {MAX_AMOUNT}");
         return Err(BankError::Invalid(text));
     }
-    Ok(view(&bank.teller.store.open_account(&init.user_id, init.balance).await?))
+    Ok(view(
+        &bank
+            .teller
+            .store
+            .open_account(&init.user_id, init.balance)
+            .await?,
+    ))
 }
 
 /// Reads an account.
 pub(in crate::bank) async fn get(bank: &Bank, user_id: &str) -> Result<Value, BankError> {
     check_name("userId", user_id)?;
     let account = bank.teller.store.account(user_id).await?;
-    account.as_ref().map(view).ok_or_else(|| BankError::NotFound(format!("account {user_id}")))
+    account
+        .as_ref()
+        .map(view)
+        .ok_or_else(|| BankError::NotFound(format!("account {user_id}")))
 }
 
 /// An account as the API shows it.

@@ -1,8 +1,7 @@
 //! The SQL that Postgres is given.
 
 /// The columns of an account, in the order that `account_of` reads them.
-pub(super) const ACCOUNT: &str =
-    "user_id, initial, balance, deducted, applied, reflected, lost_before, version, epoch, last_token";
+pub(super) const ACCOUNT: &str = "user_id, initial, balance, deducted, applied, reflected, lost_before, version, epoch, last_token";
 
 /// Makes what is missing. `IF NOT EXISTS` does not keep two sessions from colliding, so they take turns;
 /// the number is nothing but this program's.

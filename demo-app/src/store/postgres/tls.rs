@@ -15,9 +15,12 @@ use crate::store::StoreError;
 pub(super) fn connector(ca_file: Option<&Path>) -> Result<MakeRustlsConnect, StoreError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca_file {
-        let wrong = |e: &dyn std::fmt::Display| StoreError::CaFile(format!("{}: {e}", path.display()));
+        let wrong =
+            |e: &dyn std::fmt::Display| StoreError::CaFile(format!("{}: {e}", path.display()));
         for certificate in CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))? {
-            roots.add(certificate.map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
+            roots
+                .add(certificate.map_err(|e| wrong(&e))?)
+                .map_err(|e| wrong(&e))?;
         }
         if roots.is_empty() {
             return Err(wrong(&"no certificate in it"));

@@ -1,8 +1,7 @@
 //! The SQL that SQLite is given.
 
 /// The columns of an account, in the order that `account_of` reads them.
-pub(super) const ACCOUNT: &str =
-    "user_id, initial, balance, deducted, applied, reflected, lost_before, version, epoch, last_token";
+pub(super) const ACCOUNT: &str = "user_id, initial, balance, deducted, applied, reflected, lost_before, version, epoch, last_token";
 
 /// `STRICT`, so that an integer which overflowed is refused instead of becoming a float.
 pub(super) const SCHEMA: &str = "
