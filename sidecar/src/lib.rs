@@ -1,1 +1,2 @@
 //! Pawl: the sidecar.
+pub mod engine;
