@@ -1,2 +1,3 @@
 //! Pawl: the sidecar.
 pub mod engine;
+pub mod metrics;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use pawl_lock::{
-    Key, Owner,
+    Key, Owner, Ttl,
     lease::{Mode, Renew},
 };
+
+use super::{AskProblem, EngineError, Field, settings::Settings};
 
 /// The most keys that one acquire may name.
 pub const MAX_KEYS: usize = 64;
@@ -49,5 +51,90 @@ impl From<Key> for Keys {
 impl From<Vec<Key>> for Keys {
     fn from(keys: Vec<Key>) -> Self {
         Self::Several(keys)
+    }
+}
+
+/// The numbers of an [`Ask`], within the policy's bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Checked {
+    pub(super) ttl: Ttl,
+    pub(super) wait: Duration,
+    pub(super) renew: Renew,
+    pub(super) max_hold: Duration,
+}
+
+impl Ask {
+    /// Fills in what is open and checks the rest. `floor` is the backend's shortest ttl.
+    pub(super) fn check(&self, settings: &Settings, floor: Ttl) -> Result<Checked, EngineError> {
+        let invalid = |field| move |problem| EngineError::Invalid { field, problem };
+        let ttl = match self.ttl {
+            Some(ttl) => check_ttl(ttl, settings, floor).map_err(invalid(Field::Ttl))?,
+            None => settings.ttl,
+        };
+        let wait = self.wait.unwrap_or(settings.wait);
+        if wait > settings.max_wait {
+            let most = settings.max_wait;
+            return Err(invalid(Field::Wait)(AskProblem::TooLong { most }));
+        }
+        let max_hold = match self.max_hold {
+            None => settings.max_hold,
+            Some(most) if most > settings.max_hold => {
+                let most = settings.max_hold;
+                return Err(invalid(Field::MaxHold)(AskProblem::TooLong { most }));
+            }
+            Some(most) if most < Ttl::MIN.as_duration() => {
+                let least = Ttl::MIN.as_duration();
+                return Err(invalid(Field::MaxHold)(AskProblem::TooShort { least }));
+            }
+            Some(most) => most,
+        };
+        Ok(Checked {
+            ttl,
+            wait,
+            renew: self.renew.unwrap_or(settings.renew),
+            max_hold,
+        })
+    }
+}
+
+/// A ttl that a caller named, within the policy's bounds and the backend's floor.
+pub(super) fn check_ttl(
+    ttl: Duration,
+    settings: &Settings,
+    floor: Ttl,
+) -> Result<Ttl, AskProblem> {
+    let least = floor.max(Ttl::MIN).min(settings.ttl).as_duration();
+    let most = settings.max_ttl.as_duration();
+    if ttl > most {
+        return Err(AskProblem::TooLong { most });
+    }
+    match Ttl::try_new(ttl) {
+        Ok(ttl) if ttl.as_duration() >= least => Ok(ttl),
+        _ => Err(AskProblem::TooShort { least }),
+    }
+}
+
+impl Keys {
+    /// The keys in the order in which they are taken, the first of them last.
+    pub(super) fn in_reverse(self) -> Result<(Key, Vec<Key>), EngineError> {
+        let invalid = |problem| EngineError::Invalid {
+            field: Field::Keys,
+            problem,
+        };
+        let mut keys = match self {
+            Self::One(key) => return Ok((key, Vec::new())),
+            Self::Several(keys) => keys,
+        };
+        if keys.len() > MAX_KEYS {
+            return Err(invalid(AskProblem::TooMany { most: MAX_KEYS }));
+        }
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(invalid(AskProblem::Duplicate));
+        }
+        match keys.pop() {
+            Some(first) => Ok((first, keys)),
+            None => Err(invalid(AskProblem::Empty)),
+        }
     }
 }
