@@ -22,7 +22,7 @@ use std::{
 
 use futures::task::AtomicWaker;
 use pawl_kit::clock::Clock;
-use pawl_lock::{FencingToken, Key, Owner, backend::FenceVerdict, slot::RenewRefusal};
+use pawl_lock::{FencingToken, Key, Owner, PolicyName, backend::FenceVerdict, slot::RenewRefusal};
 
 pub use apply::{Applied, SWITCH_TIMEOUT};
 pub use ask::{Ask, Keys, MAX_KEYS};
@@ -197,9 +197,9 @@ impl Engine {
                     known: state.known_policies(),
                 }),
             },
-            PolicySelector::Named(name) => state
-                .policies
-                .get(name)
+            PolicySelector::Named(name) => PolicyName::try_new(name)
+                .ok()
+                .and_then(|name| state.policies.get(&name))
                 .filter(|policy| policy.is_known())
                 .map(Rc::clone)
                 .ok_or_else(|| EngineError::UnknownPolicy {
