@@ -11,6 +11,11 @@
 //! # What it must not depend on
 //! Kubernetes, lock backends and their drivers, clap. It knows [`pawl_lock`] only for its `Instant`.
 
+pub mod admin;
 pub mod clock;
+pub mod config;
 pub mod drain;
+pub mod metrics;
 pub mod problem;
+pub mod secrets;
+pub mod tls;
