@@ -174,7 +174,10 @@ impl Engine {
     /// Whether any policy asks for the pod's bearer token (`sidecar.auth: Token`). See [`Policy::requires_token`].
     pub fn requires_token(&self) -> bool {
         let state = self.state();
-        state.policies.values().any(|policy| policy.requires_token())
+        state
+            .policies
+            .values()
+            .any(|policy| policy.requires_token())
     }
 
     /// Whether the sidecar is shutting down: [`Engine::begin`] answers [`EngineError::Draining`].

@@ -143,9 +143,7 @@ impl Metrics {
 
     /// Shows the generation that is served.
     pub fn set_generation(&self, policy: &str, generation: i64) {
-        self.generation
-            .with_label_values(&[policy])
-            .set(generation);
+        self.generation.with_label_values(&[policy]).set(generation);
     }
 
     /// Removes the generation of a policy that is no longer served.

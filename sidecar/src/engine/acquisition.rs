@@ -177,7 +177,13 @@ impl State {
         let (lease, token) = (grant.lease, grant.token);
         let Some(acquisition) = self.acquisitions.get_mut(&id) else {
             // Law 5: the caller left while the grant was on its way.
-            self.push(slot, Event::Release { lease, confirm: false });
+            self.push(
+                slot,
+                Event::Release {
+                    lease,
+                    confirm: false,
+                },
+            );
             return;
         };
         acquisition.is_queued = false;
@@ -242,7 +248,13 @@ impl State {
         if !acquisition.attached {
             for part in &several.taken {
                 let lease = part.lease;
-                self.push(part.slot, Event::Attach { lease, is_attached: false });
+                self.push(
+                    part.slot,
+                    Event::Attach {
+                        lease,
+                        is_attached: false,
+                    },
+                );
             }
         }
         self.complete(now, id, Parts::Several(several.taken.into()));
@@ -318,13 +330,23 @@ impl State {
             return;
         };
         let retry_after = LIMIT_RETRY;
-        let taken = acquisition.several.as_mut().map(|several| &mut several.taken);
+        let taken = acquisition
+            .several
+            .as_mut()
+            .map(|several| &mut several.taken);
         let lost = taken.and_then(|taken| {
             let index = taken.iter().position(|part| part.is(slot, lease))?;
             Some(taken.swap_remove(index))
         });
         if let Some(Part { key, .. }) = lost {
-            self.fail(id, EngineError::LostWhileAcquiring { key, reason, retry_after });
+            self.fail(
+                id,
+                EngineError::LostWhileAcquiring {
+                    key,
+                    reason,
+                    retry_after,
+                },
+            );
         }
     }
 
@@ -341,9 +363,18 @@ impl State {
     }
 
     fn give_back_taken(&mut self, id: WaiterId) {
-        let several = self.acquisitions.get_mut(&id).and_then(|acquisition| acquisition.several.take());
+        let several = self
+            .acquisitions
+            .get_mut(&id)
+            .and_then(|acquisition| acquisition.several.take());
         for part in several.map(|several| several.taken).unwrap_or_default() {
-            self.push(part.slot, Event::Release { lease: part.lease, confirm: false });
+            self.push(
+                part.slot,
+                Event::Release {
+                    lease: part.lease,
+                    confirm: false,
+                },
+            );
             self.unhold(part.slot, part.lease);
         }
     }
@@ -364,7 +395,11 @@ impl State {
 
     /// The caller left.
     pub(super) fn cancel(&mut self, now: Instant, id: WaiterId) {
-        match self.acquisitions.get(&id).map(|acquisition| &acquisition.progress) {
+        match self
+            .acquisitions
+            .get(&id)
+            .map(|acquisition| &acquisition.progress)
+        {
             Some(Progress::Waiting(_)) => {
                 self.stop_waiting(id);
                 self.give_back_taken(id);
@@ -437,8 +472,11 @@ impl State {
         let Some(several) = &acquisition.several else {
             return;
         };
-        let taken: Vec<(Id, LeaseRef)> =
-            several.taken.iter().map(|part| (part.slot, part.lease)).collect();
+        let taken: Vec<(Id, LeaseRef)> = several
+            .taken
+            .iter()
+            .map(|part| (part.slot, part.lease))
+            .collect();
         for (slot, lease) in taken {
             // Nobody waits for the answer: a loss is told by itself.
             let renew = Event::Renew {

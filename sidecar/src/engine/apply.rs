@@ -41,7 +41,8 @@ impl Engine {
     /// granted from now on, those that are not among them are drained. The answers are in the order of the names.
     pub fn apply(&self, all: Vec<Settings>) -> BTreeMap<PolicyName, Applied> {
         let now = self.clock().now();
-        let names: BTreeSet<PolicyName> = all.iter().map(|settings| settings.name.clone()).collect();
+        let names: BTreeSet<PolicyName> =
+            all.iter().map(|settings| settings.name.clone()).collect();
         let mut state = self.state();
         let gone: Vec<Rc<Policy>> = state
             .policies
@@ -126,7 +127,10 @@ impl State {
             Err(error) => return Applied::Kept(error),
         };
         let name = settings.name.clone();
-        let earlier = self.policies.get(&name).and_then(|policy| policy.switches_at());
+        let earlier = self
+            .policies
+            .get(&name)
+            .and_then(|policy| policy.switches_at());
         let until = earlier.unwrap_or_else(|| now.saturating_add(SWITCH_TIMEOUT));
         let phase = Phase::Switching {
             old: Rc::clone(&old),

@@ -98,11 +98,7 @@ impl Ask {
 }
 
 /// A ttl that a caller named, within the policy's bounds and the backend's floor.
-pub(super) fn check_ttl(
-    ttl: Duration,
-    settings: &Settings,
-    floor: Ttl,
-) -> Result<Ttl, AskProblem> {
+pub(super) fn check_ttl(ttl: Duration, settings: &Settings, floor: Ttl) -> Result<Ttl, AskProblem> {
     let least = floor.max(Ttl::MIN).min(settings.ttl).as_duration();
     let most = settings.max_ttl.as_duration();
     if ttl > most {

@@ -115,6 +115,9 @@ mod tests {
         for _ in 0..2 * LOST.most {
             ended.add(later, LeaseId::random(), End::Lost(LossReason::Idle));
         }
-        assert_eq!((ended.known.len(), ended.lost.len()), (LOST.most, LOST.most));
+        assert_eq!(
+            (ended.known.len(), ended.lost.len()),
+            (LOST.most, LOST.most)
+        );
     }
 }

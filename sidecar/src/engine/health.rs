@@ -19,10 +19,7 @@ pub(super) enum Health {
     /// It answers, but gives no locks because of what was found.
     Unsafe(Vec<Finding>),
     /// It cannot be used.
-    Down {
-        category: Category,
-        message: String,
-    },
+    Down { category: Category, message: String },
 }
 
 impl Health {

@@ -42,7 +42,11 @@ async fn look_after(clock: &Clock, service: &Service) {
         let health = look(clock, service).await;
         let is_well = health.is_ready() == Some(true);
         told(service, health);
-        failures = if is_well { 0 } else { failures.saturating_add(1) };
+        failures = if is_well {
+            0
+        } else {
+            failures.saturating_add(1)
+        };
         // A failing call, or one that works again, asks for an early look. Never before a second is over: a backend
         // that comes and goes is not to be asked all the time.
         clock.sleep(BACKOFF.0).await;
@@ -72,7 +76,9 @@ fn pause(failures: u32) -> Duration {
     if failures == 0 {
         return INTERVAL - BACKOFF.0;
     }
-    let doubled = BACKOFF.0.saturating_mul(2_u32.saturating_pow(failures.min(8)));
+    let doubled = BACKOFF
+        .0
+        .saturating_mul(2_u32.saturating_pow(failures.min(8)));
     rand::rng().random_range(Duration::ZERO..=doubled.min(BACKOFF.1) - BACKOFF.0)
 }
 

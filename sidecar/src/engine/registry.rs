@@ -11,7 +11,8 @@ use pawl_lock::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    EngineError, Field, Granted, KeyGrant, LeaseError, LeaseEvent, LeaseEvents, LeaseId, LeaseInfo, Limit,
+    EngineError, Field, Granted, KeyGrant, LeaseError, LeaseEvent, LeaseEvents, LeaseId, LeaseInfo,
+    Limit,
     acquisition::Outcome,
     arena::Id,
     ask::check_ttl,
@@ -258,9 +259,17 @@ impl State {
         for (slot, lease) in parts {
             let renewal = self.next_renewal();
             let (answer, answered) = oneshot::channel();
-            self.renewals.insert(renewal, Renewal { lease: *id, answer });
+            self.renewals
+                .insert(renewal, Renewal { lease: *id, answer });
             answers.push(answered);
-            self.push(slot, Event::Renew { lease, id: renewal, ttl });
+            self.push(
+                slot,
+                Event::Renew {
+                    lease,
+                    id: renewal,
+                    ttl,
+                },
+            );
         }
         self.settle(now);
         Ok(RenewalAnswers { answers, ttl })
@@ -380,7 +389,9 @@ impl State {
         let Some(lease) = self.leases.get_mut(id) else {
             return Err(self.ended.error(id));
         };
-        let changes = lease.changes.get_or_insert_with(|| watch::Sender::new(None));
+        let changes = lease
+            .changes
+            .get_or_insert_with(|| watch::Sender::new(None));
         Ok(LeaseEvents {
             changes: changes.subscribe(),
             is_over: false,
@@ -398,7 +409,11 @@ impl State {
             return Err(self.ended.error(id));
         };
         let before = lease.attached;
-        lease.attached = if is_opened { before + 1 } else { before.saturating_sub(1) };
+        lease.attached = if is_opened {
+            before + 1
+        } else {
+            before.saturating_sub(1)
+        };
         let is_attached = lease.attached > 0;
         if (before > 0) != is_attached {
             self.for_parts(id, |lease| Event::Attach { lease, is_attached })?;

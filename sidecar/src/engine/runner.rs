@@ -100,7 +100,9 @@ impl Engine {
             state.tick(now);
             state.settle(now);
             let next = state.timers.first().map(|(at, _)| *at);
-            if !poll_timer(cx, timer, next, |at| Box::pin(sleep_until(clock.clone(), at))) {
+            if !poll_timer(cx, timer, next, |at| {
+                Box::pin(sleep_until(clock.clone(), at))
+            }) {
                 break;
             }
         }
@@ -120,7 +122,10 @@ impl Engine {
             return Poll::Pending;
         }
         if left > 0 {
-            tracing::warn!(keys = left, "the backends did not confirm every release; what is left ends with its ttl");
+            tracing::warn!(
+                keys = left,
+                "the backends did not confirm every release; what is left ends with its ttl"
+            );
         }
         Poll::Ready(Ok(()))
     }
@@ -159,7 +164,11 @@ fn poll_timer(
 impl State {
     /// Gives what the backends told to the slots.
     fn read_mail(&mut self) {
-        let services: Vec<_> = self.policies.values().filter_map(|policy| policy.service()).collect();
+        let services: Vec<_> = self
+            .policies
+            .values()
+            .filter_map(|policy| policy.service())
+            .collect();
         for service in services {
             for event in service.mailbox.take() {
                 self.pass_on(&service, event);

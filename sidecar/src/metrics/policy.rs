@@ -215,7 +215,9 @@ impl PolicyMetrics {
         }
         for operation in Operation::ALL {
             let operation = operation.as_str();
-            let _ = metrics.request_seconds.remove_label_values(&with(operation));
+            let _ = metrics
+                .request_seconds
+                .remove_label_values(&with(operation));
             for category in Category::ALL {
                 let labels = [policy[0], policy[1], operation, category.as_str()];
                 let _ = metrics.errors.remove_label_values(&labels);
