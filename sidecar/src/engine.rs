@@ -14,14 +14,14 @@
 //! HTTP, JSON, files, signals.
 
 use std::{
-    cell::{RefCell, RefMut},
+    cell::{Cell, RefCell, RefMut},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
 use futures::task::AtomicWaker;
-use pawl_kit::clock::Clock;
+use pawl_kit::{admin::Readiness, clock::Clock};
 use pawl_lock::{FencingToken, Key, Owner, PolicyName, backend::FenceVerdict, slot::RenewRefusal};
 
 pub use apply::{Applied, SWITCH_TIMEOUT};
@@ -31,11 +31,13 @@ pub use lease::{Granted, KeyGrant, LeaseEvent, LeaseEvents, LeaseInfo};
 pub use lease_id::LeaseId;
 pub use pending::{AttachGuard, Pending};
 pub use policy::Policy;
+pub use report::{FileFault, StatusBoard};
 pub use runner::EngineFailure;
-pub use settings::{BackendConfig, OpenError, Opener, Origin, Scope, Settings};
+pub use settings::{BackendConfig, OpenError, Opener, Origin, Settings};
 pub use view::{HolderInfo, KeyInfo, KeyRow, LeaseRow, PolicyView};
 
 use crate::metrics::Metrics;
+use report::Reporter;
 use state::{Fixed, State};
 
 mod acquisition;
@@ -53,6 +55,7 @@ mod mailbox;
 mod pending;
 mod policy;
 mod registry;
+mod report;
 mod runner;
 mod service;
 mod settings;
@@ -76,6 +79,9 @@ struct Inner {
     metrics: Metrics,
     waker: Arc<AtomicWaker>,
     state: RefCell<State>,
+    reporter: RefCell<Reporter>,
+    /// Whether what the reporter shows is out of date.
+    is_news: Cell<bool>,
 }
 
 /// What an engine is made of.
@@ -91,6 +97,8 @@ pub struct Config {
     pub opener: Box<dyn Opener>,
     /// Where everything is counted.
     pub metrics: Metrics,
+    /// Where policies that are in trouble are told, and the drain.
+    pub readiness: Readiness,
 }
 
 /// The sidecar's own bounds, over all policies.
@@ -141,7 +149,9 @@ impl Engine {
             limits,
             opener,
             metrics,
+            readiness,
         } = config;
+        let reporter = Reporter::new(&identity, readiness);
         let waker = Arc::new(AtomicWaker::new());
         let state = State::new(Fixed {
             clock: clock.clone(),
@@ -157,6 +167,8 @@ impl Engine {
                 metrics,
                 waker,
                 state: RefCell::new(state),
+                reporter: RefCell::new(reporter),
+                is_news: Cell::new(true),
             }),
         }
     }
@@ -164,6 +176,31 @@ impl Engine {
     /// The state. Never kept across an await, and nothing that is called while it is borrowed calls back.
     fn state(&self) -> RefMut<'_, State> {
         self.inner.state.borrow_mut()
+    }
+
+    /// What `/status` shows.
+    pub fn status(&self) -> StatusBoard {
+        self.inner.reporter.borrow().board()
+    }
+
+    /// Takes note of the policy files that are not what is served; replaces those that were told before.
+    pub fn tell_faults(&self, faults: Vec<FileFault>) {
+        self.inner.reporter.borrow_mut().set_faults(faults);
+        self.news();
+    }
+
+    /// Something changed that is reported.
+    fn news(&self) {
+        self.inner.is_news.set(true);
+        self.inner.waker.wake();
+    }
+
+    fn report(&self, state: &State) {
+        if self.inner.is_news.replace(false) {
+            let policies = state.policies.values();
+            let mut reporter = self.inner.reporter.borrow_mut();
+            reporter.report(policies, state.is_draining);
+        }
     }
 
     /// The clock that all instants and deadlines of this engine belong to.

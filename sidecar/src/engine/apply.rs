@@ -66,6 +66,8 @@ impl Engine {
         }
         state.settle(now);
         state.close_emptied(&self.inner.metrics);
+        self.news();
+        self.report(&state);
         applied
     }
 }
@@ -207,9 +209,11 @@ impl State {
         }
     }
 
-    /// Closes the services that have lost their last slot, and goes on to what was to follow.
-    pub(super) fn close_emptied(&mut self, metrics: &Metrics) {
-        for name in std::mem::take(&mut self.emptied) {
+    /// Closes the services that have lost their last slot, and goes on to what was to follow. Whether there were any.
+    pub(super) fn close_emptied(&mut self, metrics: &Metrics) -> bool {
+        let emptied = std::mem::take(&mut self.emptied);
+        let is_news = !emptied.is_empty();
+        for name in emptied {
             let Some(policy) = self.policies.get(&name).map(Rc::clone) else {
                 continue;
             };
@@ -233,6 +237,7 @@ impl State {
             let service = self.open_service(next, metrics, &settings);
             policy.state().borrow_mut().phase = Phase::Serving(service);
         }
+        is_news
     }
 
     fn open_service(

@@ -6,7 +6,7 @@ use pawl_kit::clock::Clock;
 use pawl_lock::{BackendError, backend::Events};
 use rand::RngExt;
 
-use super::{health::Health, service::Service};
+use super::{Engine, health::Health, service::Service};
 use crate::metrics::Operation;
 
 /// How often a backend that is well is looked at.
@@ -17,11 +17,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Runs until the service is closed.
-pub(super) async fn keep(clock: Clock, service: Rc<Service>) {
+pub(super) async fn keep(engine: Engine, service: Rc<Service>) {
+    let clock = engine.clock();
     tokio::select! {
         () = service.closed.notified() => {}
-        () = run(&clock, &service) => {}
-        () = look_after(&clock, &service) => {}
+        () = run(clock, &service) => {}
+        () = look_after(&engine, &service) => {}
     }
 }
 
@@ -36,12 +37,15 @@ async fn run(clock: &Clock, service: &Service) {
     }
 }
 
-async fn look_after(clock: &Clock, service: &Service) {
+async fn look_after(engine: &Engine, service: &Service) {
+    let clock = engine.clock();
     let mut failures = 0_u32;
     loop {
         let health = look(clock, service).await;
         let is_well = health.is_ready() == Some(true);
-        told(service, health);
+        if told(service, health) {
+            engine.news();
+        }
         failures = if is_well {
             0
         } else {
@@ -82,8 +86,8 @@ fn pause(failures: u32) -> Duration {
     rand::rng().random_range(Duration::ZERO..=doubled.min(BACKOFF.1) - BACKOFF.0)
 }
 
-/// Takes note of a backend's state, and logs it if it is another.
-fn told(service: &Service, health: Health) {
+/// Takes note of a backend's state, and logs it if it is another; `false` if it is not.
+fn told(service: &Service, health: Health) -> bool {
     let before = service.health.replace(health);
     let health = service.health.borrow();
     let (reason, is_ready) = (health.reason(), health.is_ready());
@@ -91,7 +95,7 @@ fn told(service: &Service, health: Health) {
         && before.reason() == reason
         && reasons(&before).eq(reasons(&health));
     if same {
-        return;
+        return false;
     }
     let settings = service.settings();
     let (policy, backend) = (&settings.name, service.backend.profile.name);
@@ -103,6 +107,7 @@ fn told(service: &Service, health: Health) {
     for finding in health.findings().iter().filter(|finding| !finding.is_fatal) {
         tracing::warn!(%policy, backend, reason = finding.reason, "{}", finding.message);
     }
+    true
 }
 
 fn reasons(health: &Health) -> impl Iterator<Item = &'static str> {

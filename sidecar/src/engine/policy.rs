@@ -2,7 +2,6 @@
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use pawl_crds::conditions::reasons;
 use pawl_lock::{Instant, PolicyName, backend::Class};
 
 use super::{
@@ -146,24 +145,6 @@ impl Policy {
         EngineError::PolicyDraining {
             policy: self.name.clone(),
             retry_after: SWITCH_RETRY,
-        }
-    }
-
-    /// The state in a word, and the reason and message of the condition `Accepted` or `Propagated` that it stands for.
-    pub(super) fn describe(&self) -> (&'static str, &'static str, String) {
-        match &self.state.borrow().phase {
-            Phase::Serving(_) => ("Serving", reasons::VALID, String::new()),
-            Phase::Refused { reason, message } => ("Refused", reason, message.clone()),
-            Phase::Switching { .. } => (
-                "Switching",
-                reasons::DRAINING,
-                "the backend changed: the leases on the old one are waited for".to_owned(),
-            ),
-            Phase::Removed(_) => (
-                "Removed",
-                reasons::DRAINING,
-                "the policy was removed: its leases are waited for".to_owned(),
-            ),
         }
     }
 }

@@ -72,6 +72,7 @@ impl Engine {
         state.at(end, Due::Drain);
         state.at(end.saturating_add(RELEASE_TIMEOUT), Due::Stop);
         state.settle(now);
+        self.inner.is_news.set(true);
     }
 
     fn turn(
@@ -106,10 +107,13 @@ impl Engine {
                 break;
             }
         }
-        state.close_emptied(&self.inner.metrics);
-        for service in std::mem::take(&mut state.opened) {
-            keepers.spawn_local(keeper::keep(clock.clone(), service));
+        if state.close_emptied(&self.inner.metrics) {
+            self.inner.is_news.set(true);
         }
+        for service in std::mem::take(&mut state.opened) {
+            keepers.spawn_local(keeper::keep(self.clone(), service));
+        }
+        self.report(&state);
         let is_over = state.is_draining && (state.slots.is_empty() || state.is_stopped);
         let left = state.slots.len();
         drop(state);

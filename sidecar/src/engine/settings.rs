@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use pawl_crds::KeyPattern;
+use crate::backend::Scope;
 use pawl_lock::{Backend, Key, Namespace, PolicyName, Ttl, lease::Renew, slot::Terms};
 
 /// What one policy asks of the engine.
@@ -43,6 +44,8 @@ pub struct Settings {
 /// A backend and everything that it is opened with.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BackendConfig {
+    /// The policy it is for: the name of its directory of secrets.
+    pub policy: PolicyName,
     /// Its spec in the policy.
     pub spec: pawl_crds::Backend,
     /// What keeps its keys apart from those of other policies.
@@ -51,15 +54,6 @@ pub struct BackendConfig {
     pub ttl: Ttl,
     /// The policy's `lease.maxTtl`, after which a server that forgot everything may count again.
     pub max_ttl: Ttl,
-}
-
-/// What keeps a policy's keys apart at the backend.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Scope {
-    /// Namespace and policy: two teams on one server never meet.
-    Policy(Namespace, PolicyName),
-    /// `keys.prefix`: policies with the same one mean to meet.
-    Prefix(String),
 }
 
 /// Where a policy comes from.
