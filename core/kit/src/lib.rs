@@ -19,3 +19,4 @@ pub mod metrics;
 pub mod problem;
 pub mod secrets;
 pub mod tls;
+pub mod watch;
