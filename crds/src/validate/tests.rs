@@ -58,7 +58,7 @@ fn odd_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// What the schema lets through, the types can read: no field's bounds in the schema are wider than its type. And what
     /// is accepted reads as the same when it is written and read again.
