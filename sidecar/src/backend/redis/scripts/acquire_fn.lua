@@ -11,7 +11,7 @@ local function extend(a, holder)
   local till = now + a.ttl
   local token = state.token
   if holder then
-    local since
+    local _, since
     token, _, since = shared_details(a.id)
     call('ZADD', SHARED, till, a.id)
     call('HSET', META, 's' .. a.id, token .. ' ' .. a.channel .. ' ' .. since .. ' ' .. a.owner)
