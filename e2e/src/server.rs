@@ -4,6 +4,7 @@
 pub mod certs;
 mod ports;
 mod process;
+pub mod proxy;
 pub mod redis;
 
 pub use ports::free_port;
