@@ -1,1 +1,11 @@
-//! Real servers for tests.
+//! Real servers for tests: on free ports of the loopback, each in a directory of its own, ended with the test process
+//! whatever happens to it.
+
+pub mod certs;
+mod ports;
+mod process;
+pub mod proxy;
+pub mod redis;
+
+pub use ports::free_port;
+pub use process::{Process, Program};

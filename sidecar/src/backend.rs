@@ -6,5 +6,7 @@
 
 pub use scope::Scope;
 
+mod ear;
 pub mod memory;
+pub mod redis;
 mod scope;
