@@ -18,5 +18,6 @@ pub mod drain;
 pub mod metrics;
 pub mod problem;
 pub mod secrets;
+pub mod telemetry;
 pub mod tls;
 pub mod watch;

@@ -31,6 +31,16 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
+    /// Reads one file, less one newline at its end.
+    ///
+    /// # Errors
+    /// When it is missing, empty, too large, not text or cannot be read.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        read(path, path)?.ok_or_else(|| SecretError::Missing {
+            path: path.to_owned(),
+        })
+    }
+
     /// The text itself. Not for logs, errors, arguments or metrics.
     pub fn expose(&self) -> &str {
         &self.0

@@ -5,7 +5,7 @@
 //! gets an error, not the system's authorities.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
@@ -182,46 +182,21 @@ impl TlsMaterial {
             None
         };
 
-        let roots = Arc::new(match &authorities_pem {
+        let roots = match &authorities_pem {
             None => system_roots()?,
             Some(pem) => roots_from(pem, &secrets.path(SecretFile::Authorities))?,
-        });
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::Setup(error.to_string()))?;
-        let builder = match &tls.server_name {
-            None => builder.with_root_certificates(roots),
-            Some(name) => {
-                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
-                    .build()
-                    .map_err(|error| TlsError::Setup(error.to_string()))?;
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(name::NamedVerifier::new(
-                        verifier,
-                        name.clone(),
-                    ))
-            }
         };
-        let config = match &client_pem {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let certificate_path = secrets.path(SecretFile::Certificate);
-                let key_path = secrets.path(SecretFile::Key);
-                let chain = certificates(certificate, &certificate_path)?;
-                let key = private_key(key, &key_path)?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|source| TlsError::Pair {
-                        certificate: certificate_path,
-                        key: key_path,
-                        source,
-                    })?
-            }
-        };
+        let paths = (
+            secrets.path(SecretFile::Certificate),
+            secrets.path(SecretFile::Key),
+        );
+        let pair = client_pem
+            .as_ref()
+            .map(|(certificate, key)| ((certificate, &*paths.0), (key, &*paths.1)));
+        let config = configure(roots, tls.server_name.as_ref(), pair)?;
         let fingerprint = fingerprint(tls, secrets);
         Ok(Self {
-            config: Arc::new(config),
+            config,
             authorities_pem,
             client_pem,
             fingerprint,
@@ -273,6 +248,65 @@ fn fingerprint(tls: &ClientTls, secrets: &Secrets) -> Fingerprint {
     ])
 }
 
+/// A PEM text and where it came from.
+type Pem<'a> = (&'a Secret, &'a Path);
+
+fn configure(
+    roots: RootCertStore,
+    server_name: Option<&ServerName<'static>>,
+    pair: Option<(Pem<'_>, Pem<'_>)>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = Arc::new(roots);
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Setup(error.to_string()))?;
+    let builder = match server_name {
+        None => builder.with_root_certificates(roots),
+        Some(name) => {
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+                .build()
+                .map_err(|error| TlsError::Setup(error.to_string()))?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(name::NamedVerifier::new(verifier, name.clone()))
+        }
+    };
+    let config = match pair {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = certificates(certificate.0, certificate.1)?;
+            builder
+                .with_client_auth_cert(chain, private_key(key.0, key.1)?)
+                .map_err(|source| TlsError::Pair {
+                    certificate: certificate.1.to_owned(),
+                    key: key.1.to_owned(),
+                    source,
+                })?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+/// A configuration of single files: authorities (the system's when not given), client certificate and key.
+pub(crate) fn config_from_files(
+    authorities: Option<&Path>,
+    pair: Option<(&Path, &Path)>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match authorities {
+        None => system_roots()?,
+        Some(path) => roots_from(&Secret::read(path)?, path)?,
+    };
+    let Some((certificate, key)) = pair else {
+        return configure(roots, None, None);
+    };
+    let (chain_pem, key_pem) = (Secret::read(certificate)?, Secret::read(key)?);
+    configure(
+        roots,
+        None,
+        Some(((&chain_pem, certificate), (&key_pem, key))),
+    )
+}
+
 /// The authorities that the system trusts.
 ///
 /// # Errors
@@ -291,7 +325,7 @@ pub fn system_roots() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn roots_from(pem: &Secret, path: &std::path::Path) -> Result<RootCertStore, TlsError> {
+fn roots_from(pem: &Secret, path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem, path)? {
         roots
@@ -304,10 +338,7 @@ fn roots_from(pem: &Secret, path: &std::path::Path) -> Result<RootCertStore, Tls
     Ok(roots)
 }
 
-fn certificates(
-    pem: &Secret,
-    path: &std::path::Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(pem: &Secret, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.expose().as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|source| TlsError::Pem {
@@ -322,7 +353,7 @@ fn certificates(
     Ok(certificates)
 }
 
-fn private_key(pem: &Secret, path: &std::path::Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn private_key(pem: &Secret, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).map_err(|error| match error {
         pem::Error::NoItemsFound => TlsError::NoKey {
             path: path.to_owned(),

@@ -235,7 +235,9 @@ mod tests {
         let concerns: Vec<_> = (0..MAX_SHOWN + 3)
             .map(|n| readiness.concern(format!("{n}")))
             .collect();
-        concerns.iter().for_each(|concern| concern.raise("down"));
+        for concern in &concerns {
+            concern.raise("down");
+        }
         readiness.drain();
         let report = readiness.report();
         assert_eq!(

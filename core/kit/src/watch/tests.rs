@@ -115,7 +115,7 @@ async fn the_kubelets_swap_of_one_policys_secrets_is_seen() {
         mounted(&dir.join("payments"));
     };
     is_seen("secret swap", prepare, |dir| {
-        kubelet_write(&dir.join("payments"), "01.2", "two")
+        kubelet_write(&dir.join("payments"), "01.2", "two");
     })
     .await;
 }
@@ -133,7 +133,7 @@ async fn an_atomic_rename_is_seen() {
 #[tokio::test]
 async fn an_edit_in_place_is_seen() {
     is_seen("edit", plain, |dir| {
-        fs::write(dir.join("a.yaml"), "two").unwrap()
+        fs::write(dir.join("a.yaml"), "two").unwrap();
     })
     .await;
 }
@@ -141,11 +141,11 @@ async fn an_edit_in_place_is_seen() {
 #[tokio::test]
 async fn files_that_come_and_go_are_seen() {
     is_seen("new file", plain, |dir| {
-        fs::write(dir.join("b.yaml"), "two").unwrap()
+        fs::write(dir.join("b.yaml"), "two").unwrap();
     })
     .await;
     is_seen("file gone", plain, |dir| {
-        fs::remove_file(dir.join("a.yaml")).unwrap()
+        fs::remove_file(dir.join("a.yaml")).unwrap();
     })
     .await;
     is_seen("file in a new directory", plain, |dir| {
