@@ -45,46 +45,119 @@ Exit codes:
 #[command(name = PROGRAM, version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Args {
     /// Directory of policies, one LockPolicy (YAML or JSON) a file; watched for changes
-    #[arg(long, env = "PAWL_POLICIES", value_name = "DIR", help_heading = "Policies")]
+    #[arg(
+        long,
+        env = "PAWL_POLICIES",
+        value_name = "DIR",
+        help_heading = "Policies"
+    )]
     policies: PathBuf,
     /// Directory of secrets: DIR/<policy>/{username,password,ca.crt,tls.crt,tls.key}; re-read when they change
-    #[arg(long, env = "PAWL_SECRETS", value_name = "DIR", help_heading = "Policies")]
+    #[arg(
+        long,
+        env = "PAWL_SECRETS",
+        value_name = "DIR",
+        help_heading = "Policies"
+    )]
     secrets: Option<PathBuf>,
     /// Name of this sidecar: the owner of leases whose caller names none [default: POD_NAME, HOSTNAME or the host name]
-    #[arg(long, env = "PAWL_IDENTITY", value_name = "NAME", help_heading = "Policies")]
+    #[arg(
+        long,
+        env = "PAWL_IDENTITY",
+        value_name = "NAME",
+        help_heading = "Policies"
+    )]
     identity: Option<String>,
 
     /// Address of the lock API; only a loopback address. With 127.0.0.1 it listens on [::1] too, where there is one
-    #[arg(long, env = "PAWL_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:4600", help_heading = "Lock API")]
+    #[arg(
+        long,
+        env = "PAWL_LISTEN",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:4600",
+        help_heading = "Lock API"
+    )]
     listen: String,
     /// Unix socket of the lock API, beside the address
-    #[arg(long, env = "PAWL_SOCKET", value_name = "PATH", help_heading = "Lock API")]
+    #[arg(
+        long,
+        env = "PAWL_SOCKET",
+        value_name = "PATH",
+        help_heading = "Lock API"
+    )]
     socket: Option<PathBuf>,
     /// File for the pod's bearer token, which policies with `sidecar.auth: Token` require; made if it is not there
-    #[arg(long, env = "PAWL_TOKEN_FILE", value_name = "PATH", help_heading = "Lock API")]
+    #[arg(
+        long,
+        env = "PAWL_TOKEN_FILE",
+        value_name = "PATH",
+        help_heading = "Lock API"
+    )]
     token_file: Option<PathBuf>,
 
     /// Address of /livez, /readyz, /metrics and /status
-    #[arg(long, env = "PAWL_ADMIN", value_name = "IP:PORT", default_value = "0.0.0.0:4601", help_heading = "Operation")]
+    #[arg(
+        long,
+        env = "PAWL_ADMIN",
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:4601",
+        help_heading = "Operation"
+    )]
     admin: String,
     /// How long leases live on after SIGTERM; then they are lost as `draining`. At most 1h
-    #[arg(long, env = "PAWL_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "0s", help_heading = "Operation")]
+    #[arg(
+        long,
+        env = "PAWL_DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "0s",
+        help_heading = "Operation"
+    )]
     drain_timeout: String,
     /// Format of log lines: text or json
-    #[arg(long, env = "PAWL_LOG_FORMAT", value_name = "FORMAT", default_value = "text", help_heading = "Operation")]
+    #[arg(
+        long,
+        env = "PAWL_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Operation"
+    )]
     log_format: String,
     /// Which log lines: error, warn, info, debug, trace, or a list such as info,pawl_sidecar=debug
-    #[arg(long, env = "PAWL_LOG_LEVEL", value_name = "FILTER", default_value = "info", help_heading = "Operation")]
+    #[arg(
+        long,
+        env = "PAWL_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info",
+        help_heading = "Operation"
+    )]
     log_level: String,
 
     /// Keys that are held or waited for at a time, over all policies
-    #[arg(long, env = "PAWL_MAX_KEYS", value_name = "N", default_value = "100000", help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "PAWL_MAX_KEYS",
+        value_name = "N",
+        default_value = "100000",
+        help_heading = "Limits"
+    )]
     max_keys: String,
     /// Leases at a time, over all policies
-    #[arg(long, env = "PAWL_MAX_LEASES", value_name = "N", default_value = "100000", help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "PAWL_MAX_LEASES",
+        value_name = "N",
+        default_value = "100000",
+        help_heading = "Limits"
+    )]
     max_leases: String,
     /// Callers that wait at a time, over all policies
-    #[arg(long, env = "PAWL_MAX_WAITERS", value_name = "N", default_value = "20000", help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "PAWL_MAX_WAITERS",
+        value_name = "N",
+        default_value = "20000",
+        help_heading = "Limits"
+    )]
     max_waiters: String,
 }
 
@@ -166,9 +239,8 @@ impl TryFrom<Args> for Config {
             max_leases,
             max_waiters,
         } = args;
-        let most = |flag, env, text: &str| {
-            number(Setting::new(flag, env), text, 1..=1_000_000_usize)
-        };
+        let most =
+            |flag, env, text: &str| number(Setting::new(flag, env), text, 1..=1_000_000_usize);
         Ok(Self {
             policies: directory(POLICIES, policies)?,
             secrets: secrets.map(|dir| directory(SECRETS, dir)).transpose()?,
@@ -178,9 +250,9 @@ impl TryFrom<Args> for Config {
             token_file,
             admin: address(ADMIN, &admin)?,
             drain_timeout: drain(&drain_timeout)?,
-            log_format: log_format.parse().map_err(|_| {
-                ConfigError::new(LOG_FORMAT, "no such format", "give text or json")
-            })?,
+            log_format: log_format
+                .parse()
+                .map_err(|_| ConfigError::new(LOG_FORMAT, "no such format", "give text or json"))?,
             log_filter: log_level.parse().map_err(|error| {
                 let remedy = "give a level such as info, or a list such as info,pawl_sidecar=debug";
                 ConfigError::new(LOG_LEVEL, format!("{error}"), remedy)
@@ -218,13 +290,18 @@ fn loopback(text: &str) -> Result<SocketAddr, ConfigError> {
         return Ok(listen);
     }
     let problem = format!("{} can be reached from other machines", listen.ip());
-    let remedy = "give a loopback address such as 127.0.0.1:4600; for other containers share --socket";
+    let remedy =
+        "give a loopback address such as 127.0.0.1:4600; for other containers share --socket";
     Err(ConfigError::new(LISTEN, problem, remedy))
 }
 
 fn drain(text: &str) -> Result<Duration, ConfigError> {
     let wrong = |problem: String| {
-        ConfigError::new(DRAIN_TIMEOUT, problem, "give a duration from 0s to 1h, such as 10s")
+        ConfigError::new(
+            DRAIN_TIMEOUT,
+            problem,
+            "give a duration from 0s to 1h, such as 10s",
+        )
     };
     let timeout: ApiDuration = text
         .parse()

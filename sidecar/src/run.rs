@@ -88,7 +88,7 @@ async fn run_local(config: Config) -> Result<(), RunError> {
 
     let (drain, engine_ended, api_ended) = (Drain::new(), Drain::new(), Drain::new());
     let mut tasks = Tasks::new();
-    tasks.essential("signals", signals.run(drain.clone()));
+    tasks.onlooker("signals", signals.run(drain.clone()));
     let policies = Directory::new(&config.policies);
     let reloader = Reloader::start(policies, engine.clone(), metrics);
     let stop = drain.signal();

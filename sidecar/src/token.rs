@@ -63,7 +63,11 @@ fn create(path: &Path) -> io::Result<Token> {
         Ok(()) | Err(_) => {}
     }
     let mut options = File::options();
-    let mut file = options.write(true).create_new(true).mode(0o640).open(&beside)?;
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .open(&beside)?;
     file.write_all(token.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

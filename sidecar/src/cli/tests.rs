@@ -23,16 +23,25 @@ fn only_the_directory_of_policies_must_be_given() {
 #[test]
 fn what_cannot_be_used_names_the_setting_and_the_remedy() {
     for (args, expected) in [
-        (["--listen", "0.0.0.0:4600"], "--listen (PAWL_LISTEN): 0.0.0.0 can be reached"),
+        (
+            ["--listen", "0.0.0.0:4600"],
+            "--listen (PAWL_LISTEN): 0.0.0.0 can be reached",
+        ),
         (["--listen", "localhost:1"], "--listen (PAWL_LISTEN)"),
         (["--admin", "4601"], "--admin (PAWL_ADMIN)"),
         (["--identity", "a b"], "--identity (PAWL_IDENTITY)"),
-        (["--drain-timeout", "10"], "--drain-timeout (PAWL_DRAIN_TIMEOUT)"),
+        (
+            ["--drain-timeout", "10"],
+            "--drain-timeout (PAWL_DRAIN_TIMEOUT)",
+        ),
         (["--drain-timeout", "61m"], "too long"),
         (["--log-format", "xml"], "give text or json"),
         (["--log-level", "info,=x=y"], "--log-level (PAWL_LOG_LEVEL)"),
         (["--max-keys", "0"], "--max-keys (PAWL_MAX_KEYS)"),
-        (["--max-waiters", "1000001"], "--max-waiters (PAWL_MAX_WAITERS)"),
+        (
+            ["--max-waiters", "1000001"],
+            "--max-waiters (PAWL_MAX_WAITERS)",
+        ),
         (["--secrets", "/dev/null/x"], ""),
         (["--secrets", file!()], ""),
     ] {
@@ -65,11 +74,27 @@ fn every_flag_is_an_environment_variable_and_explains_itself() {
 #[test]
 fn help_has_sections_and_examples_that_work() {
     let help = Args::command().render_long_help().to_string();
-    for part in ["Policies:", "Lock API:", "Operation:", "Limits:", "Examples:", "Exit codes:"] {
+    for part in [
+        "Policies:",
+        "Lock API:",
+        "Operation:",
+        "Limits:",
+        "Examples:",
+        "Exit codes:",
+    ] {
         assert!(help.contains(part), "{part} in {help}");
     }
-    let example = EXAMPLES.split_once("<<END\n").unwrap().1.split_once("END\n").unwrap().0;
-    let example: String = example.lines().map(|line| line.trim().to_owned() + "\n").collect();
+    let example = EXAMPLES
+        .split_once("<<END\n")
+        .unwrap()
+        .1
+        .split_once("END\n")
+        .unwrap()
+        .0;
+    let example: String = example
+        .lines()
+        .map(|line| line.trim().to_owned() + "\n")
+        .collect();
     let policy = pawl_crds::parse(&example).unwrap();
     assert_eq!(policy.metadata.name.as_deref(), Some("demo"));
 }
