@@ -29,22 +29,22 @@ use zookeeper::Zookeeper;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("x-kubernetes-validations" = Backend::cel_rules()))]
 pub struct Backend {
-    /// One Redis or Valkey: standalone, behind Sentinel, or a Cluster. Class BestEffort: a failover can forget a lock;
+    /// One Redis or Valkey: standalone, behind Sentinel, or a Cluster. Class `BestEffort`: a failover can forget a lock;
     /// safe with fencing at the resource.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
-    /// An odd number of independent Redis servers that decide by majority. Class BestEffort: safe with fencing at the
+    /// An odd number of independent Redis servers that decide by majority. Class `BestEffort`: safe with fencing at the
     /// resource. Needs acquire.order Any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redlock: Option<Redlock>,
-    /// PostgreSQL. Class Safe.
+    /// `PostgreSQL`. Class Safe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<Postgres>,
     /// etcd 3.4 or newer. Class Safe. Needs lease.ttl of 2s or more, since its leases count in seconds and live for 2s
     /// at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etcd: Option<Etcd>,
-    /// ZooKeeper 3.5 or newer. Class Safe. Needs lease.ttl of sessionTimeout or more.
+    /// `ZooKeeper` 3.5 or newer. Class Safe. Needs lease.ttl of sessionTimeout or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zookeeper: Option<Zookeeper>,
     /// Leases (coordination.k8s.io/v1) in the policy's namespace; no other server is needed. Class Safe, for coarse locks:
@@ -63,11 +63,11 @@ pub enum Chosen<'a> {
     Redis(&'a Redis),
     /// Several independent ones.
     Redlock(&'a Redlock),
-    /// PostgreSQL.
+    /// `PostgreSQL`.
     Postgres(&'a Postgres),
     /// etcd.
     Etcd(&'a Etcd),
-    /// ZooKeeper.
+    /// `ZooKeeper`.
     Zookeeper(&'a Zookeeper),
     /// Kubernetes Leases.
     Kubernetes(&'a Kubernetes),
@@ -82,11 +82,11 @@ pub enum BackendKind {
     Redis,
     /// Several independent ones.
     Redlock,
-    /// PostgreSQL.
+    /// `PostgreSQL`.
     Postgres,
     /// etcd.
     Etcd,
-    /// ZooKeeper.
+    /// `ZooKeeper`.
     Zookeeper,
     /// Kubernetes Leases.
     Kubernetes,

@@ -82,6 +82,12 @@ fn json(text: &str) -> Result<Value, ParseError> {
 }
 
 fn yaml(text: &str) -> Result<Value, ParseError> {
+    if text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        return Err(ParseError::Empty);
+    }
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(first) = documents.next() else {
         return Err(ParseError::Empty);
@@ -170,3 +176,6 @@ impl<'de> Visitor<'de> for Seed {
         Ok(Value::Object(object))
     }
 }
+
+#[cfg(test)]
+mod tests;

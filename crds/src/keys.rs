@@ -21,7 +21,8 @@ pub struct Keys {
     pub prefix: String,
     /// Keys that may be locked; any other key is refused. Segments are parted by /. A * stands for any characters
     /// within one segment, ** as the last segment for one or more whole segments: account/* takes account/42,
-    /// account/** also account/42/card. 1 to 64 patterns of 1 to 253 characters. Default ["**"]: every key.
+    /// account/** also account/42/card. 1 to 64 patterns of 1 to 253 characters. Default: the one pattern `**`,
+    /// every key.
     #[schemars(
         length(min = 1, max = 64),
         inner(length(min = 1, max = 253)),

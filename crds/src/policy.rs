@@ -101,13 +101,10 @@ pub(crate) const NAME: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 pub(crate) const NAME_MESSAGE: &str =
     "must be 1 to 63 lower-case letters, digits and -, starting and ending with a letter or digit";
 
+/// Without a path, since the schema of a resource leaves out its metadata; so the message names the field.
 pub(crate) fn name_rule() -> kube::core::Rule {
-    kube::core::Rule::new(format!(
-        "self.metadata.name.matches({})",
-        crate::rule::quote(NAME)
-    ))
-    .message(NAME_MESSAGE)
-    .field_path(".metadata.name")
+    let matches = format!("self.metadata.name.matches({})", crate::rule::quote(NAME));
+    kube::core::Rule::new(matches).message(format!("metadata.name {NAME_MESSAGE}").as_str())
 }
 
 impl LockPolicySpec {

@@ -171,7 +171,7 @@ pub(crate) trait Ruled: Sized + 'static {
             .map(|rule| {
                 let reason = match rule.reason {
                     ViolationReason::Forbidden => Reason::FieldValueForbidden,
-                    ViolationReason::Duplicate => Reason::FieldValueDuplicate,
+                    // The API server's own words for a duplicate leave the message out.
                     ViolationReason::Required => Reason::FieldValueRequired,
                     _ => Reason::FieldValueInvalid,
                 };

@@ -11,9 +11,8 @@ use crate::LockPolicy;
 ///
 /// - No `null`: an absent field and a `null` one mean the same. The API server drops a `null` where the schema does not
 ///   say `nullable`, and so does [`crate::validate`].
-/// - No default that repeats the fields of an object: `{}` makes the server fill in theirs.
 /// - No `additionalProperties: false`, which structural schemas forbid; unknown fields are refused all the same.
-/// - Integer formats that OpenAPI knows.
+/// - Integer formats that `OpenAPI` knows.
 /// - Descriptions without the line breaks of the source.
 pub(crate) fn tidy(schema: &mut Schema) {
     transform_subschemas(&mut tidy, schema);
@@ -26,14 +25,8 @@ pub(crate) fn tidy(schema: &mut Schema) {
     if fields.get("additionalProperties") == Some(&Value::Bool(false)) {
         fields.remove("additionalProperties");
     }
-    match fields.get("default") {
-        Some(Value::Null) => {
-            fields.remove("default");
-        }
-        Some(Value::Object(_)) => {
-            fields.insert("default".to_owned(), json!({}));
-        }
-        _ => {}
+    if fields.get("default").is_some_and(Value::is_null) {
+        fields.remove("default");
     }
     if let Some(format @ ("uint" | "uint8" | "uint16" | "uint32" | "uint64")) =
         fields.get("format").and_then(Value::as_str)
@@ -82,7 +75,7 @@ fn unwrap_lines(text: &str) -> String {
     paragraphs.collect::<Vec<_>>().join("\n\n").replace('`', "")
 }
 
-/// The OpenAPI schema of a policy document, as the custom resource definition has it.
+/// The `OpenAPI` schema of a policy document, as the custom resource definition has it.
 pub(crate) fn open_api() -> Value {
     let mut definition = LockPolicy::crd();
     let schema = definition

@@ -158,6 +158,7 @@ impl JsonSchema for Quantity {
             "pattern": Self::PATTERN,
             "maxLength": 24,
             "minimum": 0,
+            "maximum": 999_999_999_999_i64,
         })
     }
 }

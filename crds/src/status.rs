@@ -17,7 +17,7 @@ pub struct LockPolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub backend: Option<String>,
-    /// Accepted, BackendReady, Propagated and Ready, each with a reason and a message.
+    /// Accepted, `BackendReady`, Propagated and Ready, each with a reason and a message.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

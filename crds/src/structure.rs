@@ -3,13 +3,12 @@
 //! It reads the schema itself, so that bounds are said once, on the types. It knows the keywords that our schema uses and
 //! no others: a new one is an error at the first use, not a check that is left out.
 
+mod check;
+
 use std::collections::BTreeMap;
 
 use regex_lite::Regex;
 use serde_json::{Map, Value};
-
-use crate::ApiDuration;
-use crate::validate::{Violation, ViolationReason};
 
 /// A compiled schema. It keeps no descriptions.
 #[derive(Debug)]
@@ -35,9 +34,10 @@ pub(crate) enum Node {
         most: i64,
     },
     IntegerOrText {
-        most: usize,
+        longest: usize,
         pattern: Option<Regex>,
         least: i64,
+        most: i64,
     },
     /// `metadata`: the API server checks it by rules of its own.
     Anything,
@@ -106,11 +106,11 @@ impl Node {
             None => None,
         };
         if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
-            let (most, least) = (size("maxLength", usize::MAX), bound("minimum", i64::MIN));
             return Ok(Self::IntegerOrText {
-                most,
+                longest: size("maxLength", usize::MAX),
                 pattern,
-                least,
+                least: bound("minimum", i64::MIN),
+                most: bound("maximum", i64::MAX),
             });
         }
         match schema.get("type").and_then(Value::as_str) {
@@ -214,198 +214,5 @@ impl Node {
             }
             _ => {}
         }
-    }
-
-    /// Adds what is wrong with `value`, which lies at `path`.
-    pub(crate) fn check(&self, value: &Value, path: &str, wrong: &mut Vec<Violation>) {
-        let mut say = |reason, message: String| {
-            wrong.push(Violation {
-                path: path.to_owned(),
-                message,
-                reason,
-            });
-        };
-        match (self, value) {
-            (Self::Object { fields, required }, Value::Object(object)) => {
-                check_object(fields, required, object, path, wrong);
-            }
-            (
-                Self::List {
-                    items,
-                    least,
-                    most,
-                    unique,
-                },
-                Value::Array(list),
-            ) => {
-                if list.len() < *least {
-                    say(
-                        ViolationReason::Invalid,
-                        format!("must have at least {least} items"),
-                    );
-                }
-                if list.len() > *most {
-                    say(
-                        ViolationReason::Invalid,
-                        format!("must have at most {most} items"),
-                    );
-                }
-                for (index, item) in list.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    if *unique && list[..index].contains(item) {
-                        wrong.push(Violation {
-                            path: path.clone(),
-                            message: "must not be twice in the list".to_owned(),
-                            reason: ViolationReason::Duplicate,
-                        });
-                    }
-                    items.check(item, &path, wrong);
-                }
-            }
-            (
-                Self::Text {
-                    least,
-                    most,
-                    pattern,
-                    choices,
-                },
-                Value::String(text),
-            ) => {
-                if !choices.is_empty() && !choices.contains(text) {
-                    say(
-                        ViolationReason::Invalid,
-                        format!("must be one of {}", choices.join(", ")),
-                    );
-                }
-                check_text(text, *least, *most, pattern.as_ref(), &mut say);
-            }
-            (Self::IntegerOrText { most, pattern, .. }, Value::String(text)) => {
-                check_text(text, 0, *most, pattern.as_ref(), &mut say);
-            }
-            (Self::Integer { least, most }, Value::Number(number)) if is_integer(number) => {
-                if number
-                    .as_i64()
-                    .is_none_or(|number| !(*least..=*most).contains(&number))
-                {
-                    say(
-                        ViolationReason::Invalid,
-                        format!("must be between {least} and {most}"),
-                    );
-                }
-            }
-            (Self::IntegerOrText { least, .. }, Value::Number(number)) if is_integer(number) => {
-                if number.as_i64().is_none_or(|number| number < *least) {
-                    say(
-                        ViolationReason::Invalid,
-                        format!("must be at least {least}"),
-                    );
-                }
-            }
-            (Self::Anything, _) => {}
-            _ => say(
-                ViolationReason::Invalid,
-                format!("must be {}", self.expected()),
-            ),
-        }
-    }
-
-    fn expected(&self) -> &'static str {
-        match self {
-            Self::Object { .. } => "an object",
-            Self::List { .. } => "a list",
-            Self::Text { pattern, .. } if is_duration(pattern.as_ref()) => DURATION,
-            Self::Text { .. } => "a string",
-            Self::Integer { .. } => "an integer",
-            Self::IntegerOrText { .. } => "an integer or a string",
-            Self::Anything => "anything",
-        }
-    }
-}
-
-const DURATION: &str = "a duration such as 250ms, 10s or 1h30m";
-
-fn is_duration(pattern: Option<&Regex>) -> bool {
-    pattern.is_some_and(|pattern| pattern.as_str() == ApiDuration::PATTERN)
-}
-
-fn is_integer(number: &serde_json::Number) -> bool {
-    number.is_i64() || number.is_u64()
-}
-
-fn check_object(
-    fields: &BTreeMap<String, Node>,
-    required: &[String],
-    object: &Map<String, Value>,
-    path: &str,
-    wrong: &mut Vec<Violation>,
-) {
-    let below = |name: &str| {
-        if path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{path}.{name}")
-        }
-    };
-    for name in required.iter().filter(|name| !object.contains_key(*name)) {
-        let (path, message) = (below(name), "is required".to_owned());
-        wrong.push(Violation {
-            path,
-            message,
-            reason: ViolationReason::Required,
-        });
-    }
-    for (name, value) in object {
-        match fields.get(name) {
-            Some(field) => field.check(value, &below(name), wrong),
-            None => wrong.push(Violation {
-                path: below(&printable(name)),
-                message: "is not a field".to_owned(),
-                reason: ViolationReason::Unknown,
-            }),
-        }
-    }
-}
-
-/// A name from the document, fit for a log line: short and without control characters.
-fn printable(name: &str) -> String {
-    name.chars()
-        .take(64)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
-}
-
-/// Lengths count characters, as the API server does.
-fn check_text(
-    text: &str,
-    least: usize,
-    most: usize,
-    pattern: Option<&Regex>,
-    say: &mut impl FnMut(ViolationReason, String),
-) {
-    let length = text.chars().count();
-    if length < least {
-        say(
-            ViolationReason::Invalid,
-            format!("must have at least {least} characters"),
-        );
-    }
-    if length > most {
-        say(
-            ViolationReason::Invalid,
-            format!("must have at most {most} characters"),
-        );
-    }
-    if let Some(pattern) = pattern
-        && !pattern.is_match(text)
-    {
-        let message = if is_duration(Some(pattern)) {
-            match text.parse::<ApiDuration>() {
-                Err(error) => error.to_string(),
-                Ok(_) => format!("must be {DURATION}"),
-            }
-        } else {
-            format!("must match {}", pattern.as_str())
-        };
-        say(ViolationReason::Invalid, message);
     }
 }

@@ -204,3 +204,6 @@ fn metadata(value: Option<&Value>, wrong: &mut Vec<Violation>) -> ObjectMeta {
     }
     metadata
 }
+
+#[cfg(test)]
+mod tests;

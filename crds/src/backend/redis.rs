@@ -59,7 +59,8 @@ pub struct Redis {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = RedisSentinel::cel_rules()))]
 pub struct RedisSentinel {
-    /// Name of the primary, as in the Sentinels' configuration. 1 to 128 characters of letters, digits and ._-
+    /// Name of the primary, as in the Sentinels' configuration. 1 to 128 characters of letters, digits, dot,
+    /// underscore and hyphen.
     #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9._-]+$"))]
     pub master_name: String,
     /// The Sentinels, host:port each (usually port 26379). 1 to 15, all different.
