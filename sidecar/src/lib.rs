@@ -1,1 +1,3 @@
 //! Pawl: the sidecar.
+
+pub mod backend;
