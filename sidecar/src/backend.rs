@@ -6,5 +6,6 @@
 
 pub use scope::Scope;
 
+pub mod memory;
 pub mod postgres;
 mod scope;
