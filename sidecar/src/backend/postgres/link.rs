@@ -32,7 +32,7 @@ use super::{
 const START_LIMIT: Duration = Duration::from_secs(15);
 
 /// The bounds of the pause between two attempts to connect: full jitter between zero and a bound that doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The bound where only a change of configuration helps.

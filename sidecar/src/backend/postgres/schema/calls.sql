@@ -269,8 +269,9 @@ BEGIN
         v_until := greatest(v_until, v_hold.expires_at);
       ELSE
         v_has_others := true;
-        v_until := greatest(v_until, v_hold.expires_at + c_grace);
         v_is_overdue := v_is_overdue AND v_hold.expires_at + c_grace <= v_now;
+        v_until := greatest(v_until, v_hold.expires_at
+          + CASE WHEN v_hold.expires_at > v_now THEN interval '0' ELSE c_grace END);
       END IF;
     END IF;
   END LOOP;
@@ -302,11 +303,8 @@ BEGIN
   END IF;
   DELETE FROM "pawl".places p WHERE p.key_id = v_key.id AND p.keep_until <= v_now;
   SELECT p.since INTO v_kept FROM "pawl".places p WHERE p.key_id = v_key.id AND p.hold = p_hold;
-  v_since := v_now - coalesce(p_age_ms, 0) * c_ms;
-  IF v_kept IS NOT NULL AND (p_age_ms IS NULL OR v_since < v_kept + 100 * c_ms) THEN
-    -- The age comes over the network: a little younger than before is the same waiter.
-    v_since := least(v_kept, v_since);
-  END IF;
+  -- A place may become older by asking again, never younger: its age comes over a network that is not always as fast.
+  v_since := least(v_kept, v_now - coalesce(p_age_ms, 0) * c_ms);
   IF NOT v_is_busy AND p_fifo THEN
     SELECT count(*) > 0, coalesce(min(p.keep_until), v_until) INTO v_is_busy, v_until FROM "pawl".places p
     WHERE p.key_id = v_key.id AND p.hold <> p_hold AND NOT (p.is_shared AND p_shared)
@@ -459,8 +457,12 @@ BEGIN
     status := 'moved';
     RETURN;
   END IF;
-  -- A release that a crash forgets is followed by the hold's expiry.
-  PERFORM set_config('synchronous_commit', 'off', true);
+  IF p_session IS NULL THEN
+    PERFORM "pawl".be_durable();
+  ELSE
+    -- A crash ends the session, and the hold with it.
+    PERFORM set_config('synchronous_commit', 'off', true);
+  END IF;
   status := 'released';
   SELECT k.* INTO v_key FROM "pawl".keys k WHERE k.scope = p_scope AND k.key = p_key FOR UPDATE;
   IF FOUND THEN
