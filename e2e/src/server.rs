@@ -1,1 +1,4 @@
 //! Real servers for tests.
+
+pub mod pgbouncer;
+pub mod postgres;
