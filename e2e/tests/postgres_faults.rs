@@ -22,9 +22,11 @@ use pawl_lock::{
 };
 use pawl_sidecar::backend::{
     Scope,
-    postgres::{Credentials, Postgres, PostgresMode},
+    postgres::{Credentials, Postgres, PostgresConfig, PostgresMode},
 };
 use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -50,7 +52,11 @@ impl Events for Told {
 
 impl Sidecar {
     fn at(server: &PostgresServer, mode: PostgresMode) -> Self {
-        let backend = Arc::new(Postgres::new(config(&server.url(), mode, &scope())));
+        Self::with(config(&server.url(), mode, &scope()))
+    }
+
+    fn with(config: PostgresConfig) -> Self {
+        let backend = Arc::new(Postgres::new(config));
         let told = Arc::new(Told::default());
         let mut run = JoinSet::new();
         run.spawn(backend.clone().run(told.clone()));
@@ -624,4 +630,51 @@ async fn a_call_that_comes_late_is_not_granted() {
         );
         a.take(&attempt("k")).await;
     }
+}
+
+/// The sidecar's end of a connection breaks and the server does not notice. The sidecar's next session ends the one
+/// before it, so that its keys are free, and what it abandoned there is settled.
+#[tokio::test]
+async fn a_new_session_ends_the_one_before_it() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let cut = Arc::new(Notify::new());
+    let mut proxy = JoinSet::new();
+    let (target, cutting) = (server.port(), cut.clone());
+    proxy.spawn(async move {
+        let mut silent = Vec::new();
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+            let is_cut = tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => false,
+                () = cutting.notified() => true,
+            };
+            if is_cut {
+                // The server's end stays open, and nobody reads from it.
+                silent.push(far);
+            }
+        }
+    });
+    let url = format!("postgres://127.0.0.1:{port}/postgres");
+    let a = Sidecar::with(config(&url, PostgresMode::Advisory, &scope()));
+    let request = attempt("k");
+    let granted = a.take(&request).await;
+    cut.notify_one();
+    a.hears(|event| matches!(event, BackendEvent::SessionLost { .. }))
+        .await;
+    let start = Instant::now();
+    while a.backend.abandon(&abandonment(&request)).await.is_err() {
+        assert!(start.elapsed() < PATIENCE, "it is never settled");
+        sleep(Duration::from_millis(5)).await;
+    }
+    let b = Sidecar::at(&server, PostgresMode::Advisory);
+    let next = b.take(&attempt("k")).await;
+    assert!(next.token > granted.token);
+    let took = start.elapsed();
+    assert!(
+        took < Duration::from_secs(5),
+        "it took {took:?} of a ttl of a minute"
+    );
 }

@@ -61,6 +61,9 @@ impl Holder {
     }
 
     /// What it believes, or believed until it was lost.
+    ///
+    /// # Panics
+    /// If it said something else.
     pub fn belief(&self) -> Belief {
         let said = self.said();
         let number = |line: &String, place: usize| {

@@ -1,4 +1,4 @@
-//! A PgBouncer of Debian's package before a Postgres.
+//! A `pgbouncer` of Debian's package before a Postgres.
 
 use std::{
     fs,

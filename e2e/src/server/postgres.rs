@@ -4,6 +4,11 @@
 //! with the test process, also when that is killed. Server programs refuse to run as root: then they run as the user
 //! `postgres` that the package made.
 
+#![expect(
+    clippy::panic,
+    reason = "a test that cannot have its server fails, with the reason"
+)]
+
 use std::{
     fmt::Write as _,
     fs,
@@ -142,6 +147,11 @@ impl PostgresServer {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
+    /// What it wrote to its log since it was started last.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Stops all of its processes in their tracks.
     pub fn pause(&self) {
         self.signal_all(Signal::STOP);
@@ -164,6 +174,9 @@ impl PostgresServer {
     }
 
     /// Starts it again.
+    ///
+    /// # Panics
+    /// If it does not come up.
     pub fn launch(&self) {
         let data = self.folder.path().join("data");
         let mut command = as_server_user(path(&programs().join("postgres")));
@@ -177,16 +190,15 @@ impl PostgresServer {
         *self.lock() = Some(child);
         let start = Instant::now();
         while self.try_sql("SELECT").is_err() {
-            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             let is_over = self
                 .lock()
                 .as_mut()
                 .is_none_or(|child| child.try_wait().expect("it can be waited for").is_some());
-            assert!(!is_over, "postgres did not start: {}", log());
+            assert!(!is_over, "postgres did not start: {}", self.log());
             assert!(
                 start.elapsed() < PATIENCE,
                 "postgres does not answer: {}",
-                log()
+                self.log()
             );
             thread::sleep(Duration::from_millis(20));
         }
@@ -221,6 +233,9 @@ impl PostgresServer {
     }
 
     /// Writes a file that only the server may read into its data.
+    ///
+    /// # Panics
+    /// If it cannot be written.
     pub fn write(&self, name: &str, text: &str) {
         let file = self.folder.path().join("data").join(name);
         fs::write(&file, text).expect("the file can be written");
@@ -293,6 +308,9 @@ pub fn config(url: &str, mode: PostgresMode, scope: &Scope) -> PostgresConfig {
 }
 
 /// The time since boot.
+///
+/// # Panics
+/// If the machine has no such clock.
 pub fn boot_clock() -> pawl_lock::Instant {
     let time = clock_gettime(ClockId::Boottime);
     let part = |n: i64| u64::try_from(n).expect("the boot clock is not negative");
@@ -398,7 +416,7 @@ pub(super) fn signal_process(process: u32, signal: Signal) {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     if let Some(process) = process {
         // It may be gone already.
-        drop(kill_process(process, signal));
+        kill_process(process, signal).ok();
     }
 }
 

@@ -1,5 +1,10 @@
 //! A network of two ends, one in a namespace of its own, that can be cut without either end being told.
 
+#![expect(
+    clippy::panic,
+    reason = "a test that cannot have its network fails, with the reason"
+)]
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     process::Command,

@@ -6,7 +6,7 @@ use pawl_lock::{
     BackendError,
     backend::{Category, Finding, Outcome},
 };
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::config::SourceError;
 
@@ -84,7 +84,7 @@ impl Failure {
     /// and its answer.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Server(error) => match error.as_db_error().and_then(|db| db.parsed_severity()) {
+            Self::Server(error) => match error.as_db_error().and_then(DbError::parsed_severity) {
                 Some(Severity::Error) => Outcome::NotApplied,
                 _ => Outcome::Unknown,
             },
@@ -189,8 +189,9 @@ fn categorize(error: &tokio_postgres::Error) -> Category {
         | SqlState::UNDEFINED_TABLE
         | SqlState::UNDEFINED_FUNCTION
         | SqlState::INVALID_SCHEMA_NAME => Category::Config,
-        SqlState::TOO_MANY_CONNECTIONS => Category::Unavailable,
-        SqlState::READ_ONLY_SQL_TRANSACTION => Category::Unavailable,
+        SqlState::TOO_MANY_CONNECTIONS | SqlState::READ_ONLY_SQL_TRANSACTION => {
+            Category::Unavailable
+        }
         _ => match &code.code()[..2] {
             "08" => Category::Connection,
             "28" => Category::Config,
@@ -208,9 +209,8 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
             return true;
         }
         if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>())
+            && let Some(inner) = io.get_ref()
+            && inner.is::<rustls::Error>()
         {
             return true;
         }

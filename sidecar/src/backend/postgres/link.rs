@@ -39,7 +39,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 const RARE_PAUSE: Duration = Duration::from_secs(15);
 
 /// How long mode Advisory is refused after a call landed in another session.
-const MOVED_PAUSE: Duration = Duration::from_secs(60);
+const MOVED_PAUSE: Duration = Duration::from_mins(1);
 
 /// What all connections of a backend share.
 pub(super) struct Common {

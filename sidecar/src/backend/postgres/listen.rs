@@ -59,9 +59,10 @@ impl Teller {
 
     /// Passes a notification on.
     pub(super) fn hear(&self, payload: &str) {
-        match parse(payload) {
-            Some(event) => self.tell(event),
-            None => tracing::debug!("a notification was not understood"),
+        if let Some(event) = parse(payload) {
+            self.tell(event);
+        } else {
+            tracing::debug!("a notification was not understood");
         }
     }
 

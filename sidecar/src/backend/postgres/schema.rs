@@ -1,6 +1,6 @@
 //! The tables and functions: their text, and how they come to be there.
 
-use tokio_postgres::{Client, error::SqlState};
+use tokio_postgres::{Client, error::SqlState, types::Type};
 
 use super::{config::SchemaName, errors::Failure, probe::Facts};
 
@@ -52,10 +52,13 @@ pub(super) async fn ensure(
         ))
         .await?;
     let made = async {
+        // Read from the catalog itself: `to_regclass` may answer from a cache that is older than the lock.
         let row = client
             .query_typed(
-                &format!("SELECT pg_catalog.to_regclass('{quoted}.schema_version') IS NOT NULL"),
-                &[],
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = $1 AND c.relname = 'schema_version')",
+                &[(&schema.as_str(), Type::TEXT)],
             )
             .await?;
         let is_there = row.first().is_some_and(|row| row.get(0));

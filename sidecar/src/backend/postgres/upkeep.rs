@@ -15,7 +15,7 @@ use super::{Postgres, config::PostgresMode};
 const WATCH: Duration = Duration::from_millis(500);
 
 /// How often it is tidied up, and how many rows a table go in one step.
-const PURGE: Duration = Duration::from_secs(60);
+const PURGE: Duration = Duration::from_mins(1);
 const PURGE_MOST: i32 = 500;
 
 /// The pause before a call of this kind that failed is made again.
