@@ -1,1 +1,6 @@
 //! Real servers for tests.
+
+pub mod holder;
+pub mod pgbouncer;
+pub mod postgres;
+pub mod wire;

@@ -7,4 +7,5 @@
 pub use scope::Scope;
 
 pub mod memory;
+pub mod postgres;
 mod scope;
