@@ -1,0 +1,12 @@
+//! The demo from outside: its programs as processes, its stores against real servers, its page in a browser.
+
+mod bank;
+mod cli;
+mod fake_sidecar;
+mod load;
+mod page;
+mod pawl;
+mod postgres;
+mod race;
+mod stores;
+mod support;
