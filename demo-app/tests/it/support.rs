@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A port of the loopback that nobody listens on.
 pub(crate) fn free_port() -> u16 {
-    Ports::default().free().unwrap()
+    // Kept for as long as the tests run, so that no two of them are given the same.
+    static PORTS: LazyLock<Ports> = LazyLock::new(Ports::default);
+    PORTS.free().unwrap()
 }
 
 /// `pawl-demo` with arguments, and without what the environment would add.
