@@ -1,1 +1,9 @@
-//! Tests of Pawl that need several processes.
+//! Tests of Pawl that need several processes, and what they are made of.
+//!
+//! * [`conformance`]: one list of cases that every backend passes on a real server.
+//! * [`server`]: real servers on free ports of the loopback, ended with the test process whatever happens to it.
+//!
+//! Nothing here is part of a release; the crate may use anything of the workspace.
+
+pub mod conformance;
+pub mod server;
