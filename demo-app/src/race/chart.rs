@@ -37,7 +37,7 @@ pub fn draw(report: &Report) -> Result<String, RaceError> {
         root.fill(&PAPER).map_err(failed)?;
         let verdict = if report.passed { "passed" } else { "failed" };
         let title = format!("Pawl race on {}: {verdict}", report.backend);
-        text(&root, &title, (40, 26), 24, &INK, HPos::Left)?;
+        text(&root, &title, (40, 26), 24, INK, HPos::Left)?;
         let (_, body) = root.split_vertically(52);
         let areas = body.split_evenly((2, 2));
         for (panel, area) in [
@@ -135,10 +135,10 @@ fn overhead(report: &Report) -> Panel {
 
 impl Panel {
     fn draw(&self, area: &Area<'_>) -> Result<(), RaceError> {
-        text(area, &self.title, (40, 18), 17, &INK, HPos::Left)?;
-        text(area, self.note, (40, 38), 12, &SOFT, HPos::Left)?;
+        text(area, &self.title, (40, 18), 17, INK, HPos::Left)?;
+        text(area, self.note, (40, 38), 12, SOFT, HPos::Left)?;
         if self.groups.is_empty() {
-            return text(area, "not run", (40, 70), 14, &SOFT, HPos::Left);
+            return text(area, "not run", (40, 70), 14, SOFT, HPos::Left);
         }
         let (width, _) = area.dim_in_pixel();
         let mut legend = i32::try_from(width).unwrap_or(0) - 30;
@@ -148,7 +148,7 @@ impl Panel {
             .rev()
             .filter(|(name, _)| !name.is_empty())
         {
-            text(area, name, (legend, 18), 12, &SOFT, HPos::Right)?;
+            text(area, name, (legend, 18), 12, SOFT, HPos::Right)?;
             let left = legend - 10 - i32::try_from(name.len()).unwrap_or(0) * 7;
             let colour = bars.first().map_or(QUIET, |(colour, _)| *colour);
             area.draw(&Rectangle::new(
@@ -218,7 +218,7 @@ impl Panel {
             let (x, _) = chart
                 .plotting_area()
                 .map_coordinate(&(f64::from(g) + 0.5, 0.0));
-            text(area, name, (x - x0.start, below), 11, &SOFT, HPos::Center)?;
+            text(area, name, (x - x0.start, below), 11, SOFT, HPos::Center)?;
         }
         Ok(())
     }
@@ -229,13 +229,13 @@ fn text(
     text: &str,
     at: (i32, i32),
     size: i32,
-    colour: &RGBColor,
-    side: HPos,
+    colour: RGBColor,
+    align: HPos,
 ) -> Result<(), RaceError> {
     let style = (FONT, size)
         .into_font()
-        .color(colour)
-        .pos(Pos::new(side, VPos::Center));
+        .color(&colour)
+        .pos(Pos::new(align, VPos::Center));
     area.draw(&Text::new(text.to_owned(), at, style))
         .map_err(failed)
 }

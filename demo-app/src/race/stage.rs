@@ -143,10 +143,10 @@ impl Stage {
 
     /// Signals a replica's own sidecar; a shared one is left alone.
     pub fn signal_own_sidecar(&self, replica: usize, signal: Signal) {
-        if !self.backend.is_shared() {
-            if let Some(process) = self.slot(replica % self.sidecars.len()).as_mut() {
-                process.signal(signal);
-            }
+        if !self.backend.is_shared()
+            && let Some(process) = self.slot(replica % self.sidecars.len()).as_mut()
+        {
+            process.signal(signal);
         }
     }
 

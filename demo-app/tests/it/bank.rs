@@ -244,6 +244,7 @@ async fn the_fence_refuses_what_comes_late() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 async fn bad_input_is_told_what_is_wrong_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let bank = Bank::start(&books(dir.path()), &["--lock-mode", "none"]).await;

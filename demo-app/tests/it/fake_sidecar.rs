@@ -308,7 +308,7 @@ async fn answer(locks: Arc<Locks>, request: Request<Incoming>) -> Result<Answer,
         .into_body()
         .collect()
         .await
-        .map(|b| b.to_bytes())
+        .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let parts: Vec<&str> = path.splitn(5, '/').skip(1).collect();
@@ -353,12 +353,13 @@ async fn answer(locks: Arc<Locks>, request: Request<Incoming>) -> Result<Answer,
         (Method::DELETE, ["v1", "leases", id]) => {
             let ids: Vec<u64> = id.split('+').map(|id| id.parse().unwrap()).collect();
             let ended = ids.iter().filter(|id| locks.end(**id)).count();
-            match ended == ids.len() || locks.fault == Fault::NeverTellsLoss {
-                true => reply(204, &Value::Null),
-                false => reply(
+            if ended == ids.len() || locks.fault == Fault::NeverTellsLoss {
+                reply(204, &Value::Null)
+            } else {
+                reply(
                     410,
                     &json!({"code": "lost", "detail": "the lease was over", "reason": "expired"}),
-                ),
+                )
             }
         }
         _ => reply(404, &json!({"code": "no_route", "detail": path})),
@@ -400,7 +401,9 @@ async fn acquire(locks: &Arc<Locks>, keys: &[String], body: &Value) -> Answer {
         }
         places.push(place);
     }
-    places.iter_mut().for_each(|place| place.kept = true);
+    for place in &mut places {
+        place.kept = true;
+    }
     if let [grant] = grants.as_slice() {
         return reply(200, grant);
     }

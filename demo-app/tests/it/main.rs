@@ -1,5 +1,11 @@
 //! The demo from outside: its programs as processes, its stores against real servers, its page in a browser.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
+
 mod bank;
 mod cli;
 mod fake_sidecar;

@@ -310,20 +310,7 @@ async fn the_bank_maps_a_sidecars_refusal_to_something_its_own_caller_understand
         (grant(0, 0), 503, "lock_lost", Some("1")),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        // The replica's report asks for the list of locks once a moment; whatever it gets is the page's trouble, so the
-        // acquire gets a sidecar that answers the same to everything.
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sidecar = format!("http://{}", listener.local_addr().unwrap());
-        let mut serving = JoinSet::new();
-        let same = answer.clone();
-        serving.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let same = same.clone();
-                connections.spawn(async move { once(socket, Duration::ZERO, &same).await });
-            }
-        });
+        let (sidecar, _serving) = always(answer.clone()).await;
         let bank = Bank::start(
             &books(dir.path()),
             &[
@@ -368,4 +355,20 @@ async fn the_bank_maps_a_sidecars_refusal_to_something_its_own_caller_understand
             "nothing was written"
         );
     }
+}
+
+/// A server that gives the same answer to every request, also to those of the replica's report.
+async fn always(answer: String) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            connections.spawn(async move { once(socket, Duration::ZERO, &answer).await });
+        }
+    });
+    (address, serving)
 }

@@ -23,42 +23,9 @@ impl Server {
             Path::new(BIN).join("initdb").exists(),
             "this test needs Postgres: apt-get install -y --no-install-recommends postgresql"
         );
-        let dir = tempfile::tempdir().unwrap();
-        // The server refuses to run as root, and must reach its files as another user.
+        let dir = new_cluster();
         let data = dir.path().join("data");
-        std::fs::create_dir(&data).unwrap();
-        if geteuid().is_root() {
-            for path in [dir.path(), &data] {
-                assert!(
-                    Command::new("chown")
-                        .arg("postgres")
-                        .arg(path)
-                        .status()
-                        .unwrap()
-                        .success()
-                );
-            }
-        }
         let data = data.to_str().unwrap();
-        let made = as_postgres("initdb")
-            .args([
-                "-D",
-                data,
-                "-U",
-                "bank",
-                "--auth=trust",
-                "--no-sync",
-                "-E",
-                "UTF8",
-                "--locale=C",
-            ])
-            .output()
-            .unwrap();
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
         let port = free_port();
         let process = as_postgres("postgres")
             .args([
@@ -124,6 +91,47 @@ impl Drop for Server {
         let _ = pid.map(|pid| kill_process(pid, Signal::INT));
         let _ = self.process.0.wait();
     }
+}
+
+/// An empty cluster in a directory of its own.
+fn new_cluster() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    // The server refuses to run as root, and must reach its files as another user.
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    if geteuid().is_root() {
+        for path in [dir.path(), &data] {
+            assert!(
+                Command::new("chown")
+                    .arg("postgres")
+                    .arg(path)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+    }
+    let data = data.to_str().unwrap();
+    let made = as_postgres("initdb")
+        .args([
+            "-D",
+            data,
+            "-U",
+            "bank",
+            "--auth=trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    dir
 }
 
 /// One of the server's programs, as the user `postgres` when we are root.

@@ -271,7 +271,7 @@ async fn a_sidecar_that_somebody_kills_is_started_again_and_nothing_is_lost() {
         Signal::KILL,
     )
     .unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(120), race.wait_with_output())
+    let ended = tokio::time::timeout(Duration::from_mins(2), race.wait_with_output())
         .await
         .unwrap()
         .unwrap();

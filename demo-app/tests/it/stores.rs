@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use pawl_demo::clock;
-use pawl_demo::store::{self, Account, Change, Guard, Options, Order, Outcome, Store, StoreError};
+use pawl_demo::store::{
+    self, Account, Change, Guard, Options, Order, Outcome, Store, StoreError, Totals,
+};
 
 use crate::postgres::Server;
 use crate::support::books;
@@ -91,8 +93,12 @@ async fn lost_updates_are_counted_exactly(store: &dyn Store, second: &dyn Store)
     assert_eq!(now.expected(), now.initial - 160);
     let totals = store.totals().await.unwrap();
     assert_eq!(
-        (totals.balance, totals.expected, totals.lost_updates),
-        (990.0, 840.0, 2.0)
+        totals,
+        Totals {
+            balance: 990.0,
+            expected: 840.0,
+            lost_updates: 2.0
+        }
     );
     let again = store.open_account("lost", 5).await.unwrap();
     assert_eq!(
@@ -103,9 +109,14 @@ async fn lost_updates_are_counted_exactly(store: &dyn Store, second: &dyn Store)
         ),
         (0, 0, (0, 0))
     );
+    let totals = store.totals().await.unwrap();
     assert_eq!(
-        store.totals().await.unwrap().lost_updates,
-        2.0,
+        totals,
+        Totals {
+            balance: 5.0,
+            expected: 5.0,
+            lost_updates: 2.0
+        },
         "a counter never goes back"
     );
 }

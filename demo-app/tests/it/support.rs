@@ -13,7 +13,7 @@ use pawl_demo::race::ports::Ports;
 use pawl_demo::wire::{Client, request};
 use serde_json::Value;
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// A port of the loopback that nobody listens on.
 pub(crate) fn free_port() -> u16 {
@@ -144,7 +144,7 @@ impl Bank {
         let request = request(
             method,
             path,
-            Bytes::copy_from_slice(body.as_bytes()),
+            &Bytes::copy_from_slice(body.as_bytes()),
             headers,
         );
         self.client.send(request, LIMIT).await.unwrap()

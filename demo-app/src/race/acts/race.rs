@@ -116,7 +116,7 @@ impl Round {
         let mut wrong = Vec::new();
         let mut check = |bad: bool, text: String| {
             if bad {
-                wrong.push(format!("{} replicas: {text}", row.replicas))
+                wrong.push(format!("{} replicas: {text}", row.replicas));
             }
         };
         check(
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    fn applied(lock: serde_json::Value) -> Deduction {
+    fn applied(lock: &serde_json::Value) -> Deduction {
         Deduction {
             outcome: Outcome::Applied(json!({"waitedMs": 3, "lock": lock})),
             took: Duration::from_millis(5),
@@ -248,15 +248,15 @@ mod tests {
 
     #[test]
     fn a_clean_round_has_nothing_to_say() {
-        let one = applied(json!({"heldFrom": 10, "heldUntil": 20}));
-        let two = applied(json!({"heldFrom": 20, "heldUntil": 30}));
+        let one = applied(&json!({"heldFrom": 10, "heldUntil": 20}));
+        let two = applied(&json!({"heldFrom": 20, "heldUntil": 30}));
         assert_eq!(judged(books(800, 800, 2, 0), &[one, two]), "");
     }
 
     #[test]
     fn each_way_of_being_wrong_is_told() {
-        let one = || applied(json!({"heldFrom": 10, "heldUntil": 20}));
-        let two = || applied(json!({"heldFrom": 19, "heldUntil": 30}));
+        let one = || applied(&json!({"heldFrom": 10, "heldUntil": 20}));
+        let two = || applied(&json!({"heldFrom": 19, "heldUntil": 30}));
         let refused = Deduction {
             outcome: Outcome::Refused("stale".to_owned()),
             took: Duration::ZERO,
