@@ -72,7 +72,7 @@ fn lost(report: &Report) -> Panel {
         note: "acknowledged deductions that the balance does not show",
         groups: rounds
             .iter()
-            .map(|r| format!("{} ×{}", r.mode, r.replicas))
+            .map(|r| format!("{} ×{}", short(&r.mode), r.replicas))
             .collect(),
         series: vec![("", rounds.iter().map(|r| bar(r.lost_updates)).collect())],
     }
@@ -111,7 +111,7 @@ fn latency(report: &Report) -> Panel {
         note: "milliseconds, waiting and thinking included",
         groups: rounds
             .iter()
-            .map(|r| format!("{} ×{}", r.mode, r.replicas))
+            .map(|r| format!("{} ×{}", short(&r.mode), r.replicas))
             .collect(),
         series: vec![
             ("p50", rounds.iter().map(|r| (PALE, r.p50_ms)).collect()),
@@ -149,7 +149,7 @@ impl Panel {
             .filter(|(name, _)| !name.is_empty())
         {
             text(area, name, (legend, 18), 12, SOFT, HPos::Right)?;
-            let left = legend - 10 - i32::try_from(name.len()).unwrap_or(0) * 7;
+            let left = legend - 10 - i32::try_from(name.len()).unwrap_or(0) * 6;
             let colour = bars.first().map_or(QUIET, |(colour, _)| *colour);
             area.draw(&Rectangle::new(
                 [(left - 10, 13), (left, 23)],
@@ -184,6 +184,7 @@ impl Panel {
             .disable_x_mesh()
             .disable_x_axis()
             .y_labels(5)
+            .y_label_formatter(&|value| number(*value))
             .axis_style(LINE)
             .bold_line_style(LINE)
             .light_line_style(TRANSPARENT)
@@ -203,7 +204,7 @@ impl Panel {
                     colour.filled(),
                 );
                 let number = Text::new(
-                    format!("{value}"),
+                    number(*value),
                     (left + share * 0.46, value.max(0.0)),
                     label.clone(),
                 );
@@ -222,6 +223,23 @@ impl Panel {
         }
         Ok(())
     }
+}
+
+/// As many digits as there is room for.
+fn number(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}").trim_end_matches(".0").to_owned(),
+        _ => format!("{value:.2}")
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
+    }
+}
+
+/// A mode's name that fits below a bar.
+fn short(mode: &str) -> &str {
+    if mode == "optimistic" { "optim." } else { mode }
 }
 
 fn text(

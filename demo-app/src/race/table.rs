@@ -1,7 +1,7 @@
 //! The results as tables for a terminal.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableComponent};
 
 use super::report::Report;
 
@@ -173,6 +173,12 @@ fn part(title: &str, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) ->
         .load_preset(UTF8_HORIZONTAL_ONLY)
         .set_header(heads.iter().copied())
         .add_rows(rows);
+    for line in [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+    ] {
+        table.remove_style(line);
+    }
     if table.is_empty() {
         return None;
     }

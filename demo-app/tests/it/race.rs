@@ -5,10 +5,11 @@ use std::process::Output;
 use std::time::Duration;
 
 use pawl_demo::race::report::Report;
+use pawl_demo::wire::Client;
 use rustix::process::Signal;
 
 use crate::fake_sidecar::{Fault, program};
-use crate::support::{Running, demo, output, until};
+use crate::support::{Running, demo, free_port, output, until};
 
 struct Played {
     code: i32,
@@ -285,6 +286,47 @@ async fn a_sidecar_that_somebody_kills_is_started_again_and_nothing_is_lost() {
     for row in report.acts.race.iter().filter(|row| row.mode == "sidecar") {
         assert_eq!(row.lost_updates, 0, "{stdout}");
     }
+}
+
+#[tokio::test]
+async fn serve_leaves_the_page_up_with_an_account_that_loses_and_one_that_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sidecar, out) = (program(dir.path(), Fault::None), dir.path().join("out"));
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = demo(&[
+        "race",
+        "--act",
+        "queue",
+        "--out",
+        out.to_str().unwrap(),
+        &format!("--serve={address}"),
+    ]);
+    command.args(["--sidecar-bin", sidecar.to_str().unwrap()]);
+    let mut race = Running(command.spawn().unwrap());
+    let page = Client::new(&format!("http://{address}")).unwrap();
+    let account = async |name: &str| {
+        let answer = page
+            .get(&format!("/api/balance/{name}"), Duration::from_secs(5))
+            .await
+            .ok()?;
+        serde_json::from_slice::<serde_json::Value>(answer.body()).ok()
+    };
+    until(
+        "the unlocked account has lost something, and the locked one was spent from",
+        async || {
+            let (unlocked, locked) = (account("unlocked").await, account("locked").await);
+            unlocked.is_some_and(|a| a["lostUpdates"].as_i64() > Some(2))
+                && locked.is_some_and(|a| a["deductions"].as_i64() > Some(6))
+        },
+    )
+    .await;
+    assert_eq!(account("locked").await.unwrap()["lostUpdates"], 0);
+    race.signal(Signal::INT);
+    assert_eq!(race.ended().await.code(), Some(0), "the act had passed");
+    assert!(
+        page.get("/livez", Duration::from_secs(1)).await.is_err(),
+        "the page is gone"
+    );
 }
 
 fn children_of(parent: u32) -> Vec<i32> {
