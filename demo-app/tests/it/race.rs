@@ -1,5 +1,6 @@
 //! The race against sidecars that are as they should be, and ones that are not. Each act must be able to fail.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::support::{Running, demo, free_port, output, until};
 
 struct Played {
     code: i32,
+    json: serde_json::Value,
     stdout: String,
     stderr: String,
     report: Report,
@@ -48,6 +50,7 @@ async fn play(fault: Fault, arguments: &[&str]) -> Played {
     );
     Played {
         code: status.code().unwrap(),
+        json: serde_json::from_str(&json).unwrap(),
         stdout,
         stderr,
         report: serde_json::from_str(&json).unwrap(),
@@ -58,6 +61,29 @@ async fn play(fault: Fault, arguments: &[&str]) -> Played {
 async fn with_a_true_lock_every_act_passes() {
     let played = play(Fault::None, &[]).await;
     assert_eq!(played.code, 0, "{}\n{}", played.stdout, played.stderr);
+    let row: Vec<&String> = played.json["acts"]["race"][0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    let of_the_contract = [
+        "actual",
+        "expected",
+        "lostUpdates",
+        "mode",
+        "operations",
+        "p50Ms",
+        "p99Ms",
+        "replicas",
+    ];
+    assert_eq!(row, of_the_contract);
+    let readme = include_str!("../../README.md");
+    for field in fields(&played.json).iter().filter(|field| *field != "acts") {
+        let is_told = readme.contains(&format!("`{field}`"))
+            || readme.contains(&format!("`acts.{field}[]`"))
+            || readme.contains(&format!("`{field}[]`"));
+        assert!(is_told, "README.md does not describe {field}");
+    }
     let Report {
         backend,
         acts,
@@ -118,6 +144,18 @@ async fn with_a_true_lock_every_act_passes() {
             "{words} is missing in\n{}",
             played.stdout
         );
+    }
+}
+
+/// The names of all fields in a JSON value.
+fn fields(value: &serde_json::Value) -> BTreeSet<String> {
+    match value {
+        serde_json::Value::Object(object) => {
+            let below = object.values().flat_map(fields);
+            object.keys().cloned().chain(below).collect()
+        }
+        serde_json::Value::Array(list) => list.iter().flat_map(fields).collect(),
+        _ => BTreeSet::new(),
     }
 }
 

@@ -39,21 +39,11 @@ pub async fn play(stage: &Stage, report: &mut Report) -> Result<(), RaceError> {
                 round.row.actual,
                 round.row.lost_updates
             ));
-            if mode == LockMode::None {
-                if round.row.lost_updates == 0 {
-                    report.failures.push(format!(
-                        "race: mode none with {} replicas lost nothing, so this shows nothing",
-                        round.row.replicas
-                    ));
-                }
-            } else {
-                report.failures.extend(
-                    round
-                        .judge()
-                        .into_iter()
-                        .map(|why| format!("race: mode {}: {why}", mode.name())),
-                );
-            }
+            let whys = round.judge(mode);
+            let whys = whys
+                .into_iter()
+                .map(|why| format!("race: mode {}: {why}", mode.name()));
+            report.failures.extend(whys);
             report.acts.race.push(round.row);
             report.waits.push(round.waits);
         }
@@ -110,8 +100,19 @@ struct Round {
 }
 
 impl Round {
-    /// What a lock mode must not do.
-    fn judge(&self) -> Vec<String> {
+    /// What is not as it should be: a lock mode must lose nothing, and the unlocked one must.
+    fn judge(&self, mode: LockMode) -> Vec<String> {
+        if mode == LockMode::None {
+            let silent = format!(
+                "{} replicas: nothing was lost, so this shows nothing",
+                self.row.replicas
+            );
+            return if self.row.lost_updates == 0 {
+                vec![silent]
+            } else {
+                Vec::new()
+            };
+        }
         let (row, waits) = (&self.row, &self.waits);
         let mut wrong = Vec::new();
         let mut check = |bad: bool, text: String| {
@@ -242,7 +243,7 @@ mod tests {
 
     fn judged(books: Books, deductions: &[Deduction]) -> String {
         tally(LockMode::Sidecar, 2, books, deductions)
-            .judge()
+            .judge(LockMode::Sidecar)
             .join("; ")
     }
 
@@ -270,5 +271,14 @@ mod tests {
         );
         assert!(judged(books(900, 900, 1, 0), &[one(), two()]).contains("the books have 1"));
         assert!(judged(books(900, 900, 1, 0), &[one(), refused]).contains("only 1 of 2"));
+    }
+    #[test]
+    fn the_unlocked_mode_must_lose_something() {
+        let judged = |books| tally(LockMode::None, 2, books, &[]).judge(LockMode::None);
+        assert_eq!(judged(books(900, 800, 2, 1)), [""; 0]);
+        assert_eq!(
+            judged(books(800, 800, 2, 0)),
+            ["2 replicas: nothing was lost, so this shows nothing"]
+        );
     }
 }
