@@ -1,6 +1,14 @@
-//! Real servers for tests.
+//! Real servers for tests: on free ports of the loopback, each in a directory of its own, ended with the test process
+//! whatever happens to it.
 
+pub mod certs;
 pub mod holder;
 pub mod pgbouncer;
+mod ports;
 pub mod postgres;
+mod process;
+pub mod redis;
 pub mod wire;
+
+pub use ports::free_port;
+pub use process::{Process, Program};

@@ -6,6 +6,8 @@
 
 pub use scope::Scope;
 
+mod ear;
 pub mod memory;
 pub mod postgres;
+pub mod redis;
 mod scope;

@@ -229,7 +229,7 @@ impl fmt::Debug for HoldId {
 
 /// Makes the [`HoldId`]s of one slot: 64 random bits of the process, 32 bits that count its slots, 32 bits that count
 /// the slot's attempts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HoldIds {
     process: u64,
     slot: u32,

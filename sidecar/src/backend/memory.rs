@@ -27,7 +27,10 @@ use pawl_lock::{
     },
 };
 
-use super::Scope;
+use super::{
+    Scope,
+    ear::{Ear, Hearing},
+};
 use space::Space;
 
 mod entry;
@@ -53,10 +56,6 @@ pub struct Memory {
     space: Arc<Mutex<Space>>,
     ear: Arc<Ear>,
 }
-
-/// Where the events of one [`Memory`] go, if anywhere.
-#[derive(Default)]
-struct Ear(Mutex<Option<Arc<dyn Events>>>);
 
 /// An event and who is told it, once the space is unlocked.
 type Told = Vec<(Arc<Ear>, BackendEvent)>;
@@ -162,31 +161,6 @@ impl Backend for Memory {
             let _hearing = hearing;
             std::future::pending().await
         })
-    }
-}
-
-impl Ear {
-    fn tell(&self, event: BackendEvent) {
-        let events = lock(&self.0).clone();
-        if let Some(events) = events {
-            events.tell(event);
-        }
-    }
-}
-
-/// Lets an [`Ear`] hear until it is dropped.
-struct Hearing(Arc<Ear>);
-
-impl Hearing {
-    fn new(ear: Arc<Ear>, events: Arc<dyn Events>) -> Self {
-        *lock(&ear.0) = Some(events);
-        Self(ear)
-    }
-}
-
-impl Drop for Hearing {
-    fn drop(&mut self) {
-        *lock(&self.0.0) = None;
     }
 }
 

@@ -1,0 +1,153 @@
+use std::time::Duration;
+
+use super::*;
+
+const LONG: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn a_signal_is_told_to_every_clone_also_to_late_ones() {
+    let drain = Drain::new();
+    let signal = drain.signal();
+    let early = signal.draining();
+    assert!(!signal.is_draining());
+    drain.clone().start();
+    drain.start();
+    early.await;
+    signal.clone().await;
+    assert_eq!(drain.signal().phase(), Phase::Draining);
+    drain.force();
+    drain.start();
+    signal.forced().await;
+    assert_eq!(signal.phase(), Phase::Forced);
+}
+
+#[tokio::test]
+async fn a_drain_that_was_dropped_counts_as_begun_but_not_as_forced() {
+    let signal = Drain::new().signal();
+    signal.draining().await;
+    assert_eq!(signal.phase(), Phase::Draining);
+    let forced = tokio::time::timeout(Duration::from_millis(20), signal.forced()).await;
+    assert!(forced.is_err());
+}
+
+#[tokio::test]
+async fn a_clean_drain_is_no_failure() {
+    let drain = Drain::new();
+    let mut tasks = Tasks::new();
+    tasks.background("once", async {});
+    tasks.essential("api", drain.signal().into_future());
+    tasks.essential("stop", {
+        let drain = drain.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            drain.start();
+            drain.signal().await;
+        }
+    });
+    tasks.run(&drain, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_essential_task_that_ends_drains_the_others_and_fails() {
+    let drain = Drain::new();
+    let signal = drain.signal();
+    let mut tasks = Tasks::new();
+    let (told, mut was_told) = tokio::sync::oneshot::channel();
+    tasks.essential("api", async move {
+        signal.await;
+        let _ = told.send(());
+    });
+    tasks.essential("renewer", async {});
+    let failure = tasks.run(&drain, LONG).await.unwrap_err();
+    assert!(
+        matches!(failure, Failure::Ended { name: "renewer" }),
+        "{failure}"
+    );
+    was_told
+        .try_recv()
+        .expect("the other task was drained before run returned");
+}
+
+#[tokio::test]
+async fn errors_and_panics_are_told_with_the_name() {
+    let drain = Drain::new();
+    let mut tasks = Tasks::new();
+    tasks.background("reload", async { Err::<(), _>("no such file") });
+    let failure = tasks.run(&drain, LONG).await.unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "the task `reload` failed: no such file"
+    );
+
+    let drain = Drain::new();
+    let mut tasks = Tasks::new();
+    tasks.background("broken", async { assert!(drain_is_red(), "on purpose") });
+    let failure = tasks.run(&drain, LONG).await.unwrap_err();
+    assert!(
+        matches!(failure, Failure::Panicked { name: "broken" }),
+        "{failure}"
+    );
+}
+
+const fn drain_is_red() -> bool {
+    false
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_aborted_and_named() {
+    let drain = Drain::new();
+    drain.start();
+    let mut tasks = Tasks::new();
+    let (held, mut dropped) = tokio::sync::oneshot::channel::<()>();
+    tasks.essential("stuck", async move {
+        std::future::pending::<()>().await;
+        drop(held);
+    });
+    tasks.essential("quick", async {});
+    let failure = tasks
+        .run(&drain, Duration::from_millis(30))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "still running after the 0.03s given for the drain: stuck"
+    );
+    assert!(
+        dropped.try_recv().is_err(),
+        "the task is gone when run returns"
+    );
+}
+
+#[tokio::test]
+async fn the_second_signal_does_not_wait() {
+    let drain = Drain::new();
+    let signals = Signals::install().unwrap();
+    let mut tasks = Tasks::new();
+    tasks.essential("signals", signals.run(drain.clone()));
+    tasks.essential("stuck", std::future::pending::<()>());
+    let seen = drain.signal();
+    tasks.background("sender", async move {
+        raise("TERM");
+        seen.clone().await;
+        assert_eq!(seen.phase(), Phase::Draining);
+        raise("INT");
+    });
+    let failure = tokio::time::timeout(LONG, tasks.run(&drain, LONG))
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(&failure, Failure::Forced { names } if names.contains(&"stuck")),
+        "{failure}"
+    );
+}
+
+/// Sends this process a signal, which [`Signals`] has already caught.
+fn raise(name: &str) {
+    let pid = std::process::id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", name, &pid])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
