@@ -186,7 +186,8 @@ impl Engine {
     /// Takes note of the policy files that are not what is served; replaces those that were told before.
     pub fn tell_faults(&self, faults: Vec<FileFault>) {
         self.inner.reporter.borrow_mut().set_faults(faults);
-        self.news();
+        self.inner.is_news.set(true);
+        self.report(&self.state());
     }
 
     /// Something changed that is reported.
@@ -399,3 +400,6 @@ impl Engine {
         self.present(policy, key, token).await
     }
 }
+
+#[cfg(test)]
+mod tests;

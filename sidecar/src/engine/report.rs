@@ -182,7 +182,8 @@ impl Reporter {
             .faults
             .iter()
             .find(|fault| fault.policy.as_deref() == Some(policy.name().as_str()));
-        let health = service.map_or_else(Health::default, |service| service.health.borrow().clone());
+        let health =
+            service.map_or_else(Health::default, |service| service.health.borrow().clone());
         let found = |finding: &pawl_lock::backend::Finding| Found {
             reason: finding.reason,
             is_fatal: finding.is_fatal,
@@ -193,7 +194,9 @@ impl Reporter {
             namespace: state.settings.namespace.to_string(),
             file: origin.file.clone(),
             hash: origin.hash.clone(),
-            generation: fault.and_then(|fault| fault.generation).or(origin.generation),
+            generation: fault
+                .and_then(|fault| fault.generation)
+                .or(origin.generation),
             observed_generation: origin.generation,
             resource_version: origin.resource_version.clone(),
             state: word(&state.phase),
@@ -203,7 +206,10 @@ impl Reporter {
                 Class::BestEffort => "BestEffort",
                 Class::Local => "Local",
             }),
-            conditions: [accepted(&state.phase, fault), backend_ready(&state.phase, &health)],
+            conditions: [
+                accepted(&state.phase, fault),
+                backend_ready(&state.phase, &health),
+            ],
             findings: health.findings().iter().map(found).collect(),
             held: gauge(|metrics| &metrics.held),
             waiters: gauge(|metrics| &metrics.waiters),

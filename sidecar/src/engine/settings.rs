@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use pawl_crds::KeyPattern;
 use crate::backend::Scope;
+use pawl_crds::KeyPattern;
 use pawl_lock::{Backend, Key, Namespace, PolicyName, Ttl, lease::Renew, slot::Terms};
 
 /// What one policy asks of the engine.

@@ -89,7 +89,9 @@ impl Reloader {
         let mut changed = Vec::new();
         for (name, PolicyFile { hash, policy }) in read {
             let before = self.files.remove(&name);
-            let is_same = before.as_ref().is_some_and(|known| known.hash == hash && !hash.is_empty());
+            let is_same = before
+                .as_ref()
+                .is_some_and(|known| known.hash == hash && !hash.is_empty());
             if !is_same {
                 changed.push(name.clone());
             }
@@ -150,9 +152,15 @@ impl Reloader {
                 Applied::Kept(error) => (error, Some(name.to_string())),
             };
             let (file, known) = self.files.iter().find(|(_, known)| {
-                known.last_good.as_ref().is_some_and(|good| good.name == name)
+                known
+                    .last_good
+                    .as_ref()
+                    .is_some_and(|good| good.name == name)
             })?;
-            let generation = known.last_good.as_ref().and_then(|good| good.origin.generation);
+            let generation = known
+                .last_good
+                .as_ref()
+                .and_then(|good| good.origin.generation);
             Some((
                 file.clone(),
                 FileFault {
@@ -171,9 +179,16 @@ impl Reloader {
     /// Tells what is new: log and metric for each file that changed, `/status` for all that is wrong.
     fn tell(&mut self, changed: &[String], faults: BTreeMap<String, FileFault>) {
         for name in changed {
-            self.metrics.reloaded(if faults.contains_key(name) { "error" } else { "ok" });
+            self.metrics.reloaded(if faults.contains_key(name) {
+                "error"
+            } else {
+                "ok"
+            });
             if !faults.contains_key(name)
-                && let Some(settings) = self.files.get(name).and_then(|known| known.last_good.as_ref())
+                && let Some(settings) = self
+                    .files
+                    .get(name)
+                    .and_then(|known| known.last_good.as_ref())
             {
                 let generation = settings.origin.generation;
                 tracing::info!(file = name, policy = %settings.name, generation, "policy loaded");
@@ -210,3 +225,6 @@ fn duplicate(settings: &Settings, first: &Settings) -> FileFault {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;
