@@ -7,6 +7,7 @@ pub mod pgbouncer;
 mod ports;
 pub mod postgres;
 mod process;
+pub mod proxy;
 pub mod redis;
 pub mod wire;
 

@@ -23,11 +23,11 @@ use tokio::{sync::Notify, task::JoinSet};
 use super::{Server, Traits};
 
 /// A ttl that a case waits out.
-pub const SHORT: Duration = Duration::from_millis(700);
+pub(crate) const SHORT: Duration = Duration::from_millis(700);
 /// A ttl that never ends within a case.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// How long anything that must happen may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a place lives where its end does not matter.
 const KEEP: Duration = Duration::from_secs(60);
 
@@ -319,7 +319,7 @@ async fn answer<T>(call: &str, future: pawl_lock::backend::BackendFuture<'_, T>)
 }
 
 /// The renewal of what `request` was granted.
-pub fn renewal(request: &AcquireRequest, token: BackendToken) -> RenewRequest {
+pub(crate) fn renewal(request: &AcquireRequest, token: BackendToken) -> RenewRequest {
     RenewRequest {
         key: request.key.clone(),
         hold: request.hold,
@@ -331,12 +331,12 @@ pub fn renewal(request: &AcquireRequest, token: BackendToken) -> RenewRequest {
 }
 
 /// A ttl.
-pub fn ttl(ttl: Duration) -> Ttl {
+pub(crate) fn ttl(ttl: Duration) -> Ttl {
     Ttl::try_new(ttl).expect("cases use possible ttls")
 }
 
 /// An owner.
-pub fn owner(name: &str) -> Owner {
+pub(crate) fn owner(name: &str) -> Owner {
     Owner::try_new(name).expect("cases use possible owners")
 }
 
@@ -345,16 +345,16 @@ pub fn owner(name: &str) -> Owner {
     clippy::unnecessary_wraps,
     reason = "it is written where an optional place stands"
 )]
-pub fn waits(age: Duration) -> Option<Place> {
+pub(crate) fn waits(age: Duration) -> Option<Place> {
     Some(Place { age, keep: KEEP })
 }
 
 /// Whether it is the turn of a waiter for `key`.
-pub fn is_turn(event: &BackendEvent, key: &Key) -> bool {
+pub(crate) fn is_turn(event: &BackendEvent, key: &Key) -> bool {
     matches!(event, BackendEvent::Turn { key: turn } if turn == key)
 }
 
 /// Says that a case does not apply, and why.
-pub fn does_not_apply(why: &str) {
+pub(crate) fn does_not_apply(why: &str) {
     eprintln!("does not apply: {why}");
 }

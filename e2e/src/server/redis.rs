@@ -121,10 +121,15 @@ impl RedisServer {
     /// # Panics
     /// If the server cannot be reached or answers with an error.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut admin = self.admin().expect("the server is reached");
-        command(words)
-            .query(&mut admin)
-            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Runs a command as the administrator on a connection of its own.
+    ///
+    /// # Errors
+    /// The server's, and those of the connection.
+    pub fn try_run<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+        command(words).query(&mut self.admin()?)
     }
 
     /// Ends all clients' connections but those of replicas and of the administrator.

@@ -7,7 +7,11 @@
 //!
 //! Nothing here knows of locks, so that other backends on Redis servers use it too.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
+
+use pawl_kit::secrets::Secret;
+
+use super::errors::Failure;
 
 pub use invocation::Invocation;
 pub use link::Link;
@@ -22,42 +26,53 @@ mod live;
 pub const STALLED_AFTER: Duration = Duration::from_secs(10);
 
 /// A user and a password.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Credentials {
     /// The ACL user; `default` if there is none.
     pub username: Option<String>,
     /// The password; no authentication if there is none.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
+/// Where something comes from that may be another one each time, or cannot be had just now.
+type Source<T> = dyn Fn() -> Result<T, Failure> + Send + Sync;
 
 /// Where credentials come from, asked before each connection.
 #[derive(Clone)]
-pub struct CredentialsSource(Arc<dyn Fn() -> Credentials + Send + Sync>);
+pub struct CredentialsSource(Arc<Source<Credentials>>);
+
+/// Where the TLS configuration comes from, asked before each connection.
+#[derive(Clone)]
+pub struct TlsSource(Arc<Source<Arc<rustls::ClientConfig>>>);
 
 impl CredentialsSource {
-    /// Credentials that may be others each time.
-    pub fn new(source: impl Fn() -> Credentials + Send + Sync + 'static) -> Self {
+    /// Credentials. The failure's category should be [`Category::Config`](pawl_lock::backend::Category::Config).
+    pub fn new(source: impl Fn() -> Result<Credentials, Failure> + Send + Sync + 'static) -> Self {
         Self(Arc::new(source))
     }
 
     /// No authentication.
     pub fn none() -> Self {
-        Self::new(Credentials::default)
+        Self::new(|| Ok(Credentials::default()))
     }
 
-    fn get(&self) -> Credentials {
+    fn get(&self) -> Result<Credentials, Failure> {
         (self.0)()
     }
 }
 
-/// Where the TLS configuration comes from, asked before each connection.
-pub type TlsSource = Arc<dyn Fn() -> Arc<rustls::ClientConfig> + Send + Sync>;
+impl TlsSource {
+    /// A configuration. The failure's category should be [`Category::Tls`](pawl_lock::backend::Category::Tls).
+    pub fn new(
+        source: impl Fn() -> Result<Arc<rustls::ClientConfig>, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(source))
+    }
+
+    fn get(&self) -> Result<Arc<rustls::ClientConfig>, Failure> {
+        (self.0)()
+    }
+}
 
 /// A server and how to get there.
 #[derive(Clone)]

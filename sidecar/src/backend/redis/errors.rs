@@ -1,7 +1,8 @@
 //! What an error of the server or of the connection means for a lock.
 
-use std::{borrow::Cow, error::Error as StdError};
+use std::borrow::Cow;
 
+use pawl_kit::tls::tls_reason_in;
 use pawl_lock::{
     BackendError,
     backend::{Category, Outcome},
@@ -65,41 +66,28 @@ impl Failure {
 
     /// What an error in making a connection means: whatever it is, no call was made.
     pub fn of_connect(server: &str, error: &RedisError) -> Self {
-        let failure = match Self::known(error) {
-            Some(known) => known,
-            None if is_tls(error) => Self::tls(server),
-            None if error.kind() == ErrorKind::RESP3NotSupported => Self::too_old(server),
-            None if error.kind() == ErrorKind::Io => Self::new(
-                Category::Connection,
+        let failed = |category, what: &str| {
+            Self::new(
+                category,
                 Outcome::NotApplied,
-                format!("the Redis server {server} closed the connection"),
-            ),
-            // Among them: no more clients, no such database.
-            None if error
-                .detail()
-                .is_some_and(|detail| detail.contains("number of clients")) =>
-            {
-                Self::new(
-                    Category::Unavailable,
-                    Outcome::NotApplied,
-                    format!("the Redis server {server} takes no more clients (maxclients)"),
-                )
-            }
-            None if error
-                .detail()
-                .is_some_and(|detail| detail.contains("DB index")) =>
-            {
-                Self::new(
-                    Category::Config,
-                    Outcome::NotApplied,
-                    format!("the Redis server {server} has no such database"),
-                )
-            }
-            None => Self::new(
-                Category::Protocol,
-                Outcome::NotApplied,
-                format!("the server {server} does not speak as Redis does"),
-            ),
+                format!("the Redis server {server} {what}"),
+            )
+        };
+        let says = |part| error.detail().is_some_and(|detail| detail.contains(part));
+        let failure = if let Some(known) = Self::known(error) {
+            known
+        } else if let Some(reason) = tls_reason_in(error) {
+            Self::tls(server, reason)
+        } else if error.kind() == ErrorKind::RESP3NotSupported {
+            Self::too_old(server)
+        } else if error.kind() == ErrorKind::Io {
+            failed(Category::Connection, "closed the connection")
+        } else if says("number of clients") {
+            failed(Category::Unavailable, "takes no more clients (maxclients)")
+        } else if says("DB index") {
+            failed(Category::Config, "has no such database")
+        } else {
+            failed(Category::Protocol, "does not speak as Redis does")
         };
         Self {
             outcome: Outcome::NotApplied,
@@ -116,15 +104,12 @@ impl Failure {
         )
     }
 
-    /// A failed handshake.
-    pub fn tls(server: &str) -> Self {
+    /// A failed handshake, by the word that [`tls_reason_in`] has for it.
+    pub fn tls(server: &str, reason: &str) -> Self {
         Self::new(
             Category::Tls,
             Outcome::NotApplied,
-            format!(
-                "no trusted TLS connection to the Redis server {server}: look at its certificate's dates, name and \
-                 authority, at ours if it asks for one, and at whether it speaks TLS"
-            ),
+            format!("no trusted TLS connection to the Redis server {server}: {reason}"),
         )
     }
 
@@ -191,23 +176,6 @@ impl From<Failure> for BackendError {
     fn from(failure: Failure) -> Self {
         Self::new(failure.category, failure.outcome, failure.message)
     }
-}
-
-/// Whether the handshake, or an alert after it, is at the bottom of an error.
-pub(super) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || inner.is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

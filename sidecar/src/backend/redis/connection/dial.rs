@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use pawl_kit::tls::tls_reason_in;
 use pawl_lock::backend::{Category, Outcome};
 use redis::{
     AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
@@ -26,7 +27,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Connection, Endpoint, Notice, Subscription, live::is_forbidden};
 use crate::backend::redis::{
-    errors::{Failure, is_tls},
+    errors::Failure,
     probe::{Compare, ServerInfo},
     scripts::Script,
 };
@@ -80,16 +81,13 @@ async fn connect(
         return greet(endpoint, subscription, stream).await;
     };
     let name = rustls::pki_types::ServerName::try_from(endpoint.host.clone())
-        .map_err(|_| Failure::tls(&endpoint.name()))?;
-    let stream = TlsConnector::from(tls())
+        .map_err(|_| Failure::tls(&endpoint.name(), "name_mismatch"))?;
+    let stream = TlsConnector::from(tls.get()?)
         .connect(name, stream)
         .await
-        .map_err(|error| {
-            if is_tls(&error) {
-                Failure::tls(&endpoint.name())
-            } else {
-                unreachable(error)
-            }
+        .map_err(|error| match tls_reason_in(&error) {
+            Some(reason) => Failure::tls(&endpoint.name(), reason),
+            None => unreachable(error),
         })?;
     greet(endpoint, subscription, stream).await
 }
@@ -131,7 +129,7 @@ where
         });
     }
     let (mut commands, driver) =
-        MultiplexedConnection::new_with_config(&identity(endpoint), stream, config)
+        MultiplexedConnection::new_with_config(&identity(endpoint)?, stream, config)
             .await
             .map_err(failed)?;
     let (close, closed) = watch::channel(false);
@@ -174,18 +172,18 @@ where
     })
 }
 
-fn identity(endpoint: &Endpoint) -> RedisConnectionInfo {
+fn identity(endpoint: &Endpoint) -> Result<RedisConnectionInfo, Failure> {
     let mut identity = RedisConnectionInfo::default()
         .set_protocol(ProtocolVersion::RESP3)
         .set_db(endpoint.database)
         .set_skip_set_lib_name();
-    let credentials = endpoint.credentials.get();
+    let credentials = endpoint.credentials.get()?;
     if let Some(password) = credentials.password {
         identity = identity
             .set_username(credentials.username.as_deref().unwrap_or("default"))
-            .set_password(password);
+            .set_password(password.expose());
     }
-    identity
+    Ok(identity)
 }
 
 /// What the server is. What the ACL does not let us see stays unknown.

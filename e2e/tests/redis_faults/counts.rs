@@ -1,0 +1,144 @@
+//! How many commands things cost, counted at the server.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use pawl_e2e::server::redis::RedisServer;
+use pawl_lock::{
+    Backend,
+    backend::{AcquireRequest, Acquired, BackendEvent, Events, Place},
+};
+use pawl_sidecar::backend::redis::Redis;
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::bench::{PATIENCE, attempt, backend, release, renewal, server, take};
+
+fn commands(server: &RedisServer) -> u64 {
+    server.calls("evalsha") + server.calls("eval")
+}
+
+#[tokio::test]
+async fn a_cold_cycle_is_two_commands_and_publishes_nothing() {
+    let server = server(&[]);
+    let a = backend(server.url());
+    let warm = attempt();
+    let granted = take(&a, &warm).await;
+    a.release(&release(&warm, granted)).await.unwrap();
+    let _: String = server.run(&["CONFIG", "RESETSTAT"]);
+    for n in 0..50 {
+        let hold = AcquireRequest {
+            key: pawl_lock::Key::try_new(&format!("fresh/{n}")).unwrap(),
+            ..attempt()
+        };
+        let granted = take(&a, &hold).await;
+        Backend::renew(&*a, &renewal(&hold, granted)).await.unwrap();
+        a.release(&release(&hold, granted)).await.unwrap();
+    }
+    assert_eq!(commands(&server), 150);
+    assert_eq!(server.calls("publish"), 0);
+}
+
+/// One key, sixteen waiters in each of four sidecars, Fifo: a release that asks for the next local waiter, and the ask
+/// of the waiter whose turn it is.
+#[tokio::test]
+async fn a_contended_cycle_is_at_most_three_commands() {
+    const WAITERS: usize = 16;
+    const ROUNDS: usize = 10;
+    let server = server(&[]);
+    let sidecars: Vec<Sidecar> = (0..4).map(|_| Sidecar::start(&server)).collect();
+    for sidecar in &sidecars {
+        sidecar.backend.check().await.unwrap();
+    }
+    let _: String = server.run(&["CONFIG", "RESETSTAT"]);
+    let served = join_all(
+        sidecars
+            .iter()
+            .map(|sidecar| sidecar.serve(WAITERS * ROUNDS)),
+    )
+    .await;
+    let cycles: usize = served.iter().sum();
+    assert_eq!(cycles, 4 * WAITERS * ROUNDS);
+    let commands = commands(&server);
+    eprintln!(
+        "{commands} commands, {} hints for {cycles} cycles",
+        server.calls("publish")
+    );
+    assert!(
+        commands <= 3 * cycles as u64,
+        "{commands} commands for {cycles} cycles"
+    );
+}
+
+/// A sidecar as the slot drives it: one call at a time, one place in the queue, the next local waiter asked for with
+/// the release.
+struct Sidecar {
+    backend: Arc<Redis>,
+    turn: Arc<Turn>,
+    _running: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Turn(Notify);
+
+impl Events for Turn {
+    fn tell(&self, event: BackendEvent) {
+        if matches!(event, BackendEvent::Turn { .. }) {
+            self.0.notify_one();
+        }
+    }
+}
+
+impl Sidecar {
+    fn start(server: &RedisServer) -> Self {
+        let backend = backend(server.url());
+        let turn = Arc::new(Turn::default());
+        let mut running = JoinSet::new();
+        running.spawn(Arc::clone(&backend).run(Arc::clone(&turn) as Arc<dyn Events>));
+        Self {
+            backend,
+            turn,
+            _running: running,
+        }
+    }
+
+    /// Serves so many waiters, all of which came at once.
+    async fn serve(&self, waiters: usize) -> usize {
+        let start = Instant::now();
+        let ask = || AcquireRequest {
+            place: Some(Place {
+                age: start.elapsed(),
+                keep: Duration::from_secs(30),
+            }),
+            ..attempt()
+        };
+        let mut asking = ask();
+        let mut answer = Backend::acquire(&*self.backend, &asking).await.unwrap();
+        for served in 0.. {
+            let granted = loop {
+                match answer {
+                    Acquired::Granted(granted) => break granted,
+                    Acquired::Busy(_) => {
+                        timeout(PATIENCE, self.turn.0.notified())
+                            .await
+                            .expect("its turn comes");
+                        answer = Backend::acquire(&*self.backend, &asking).await.unwrap();
+                    }
+                }
+            };
+            let next = (served + 1 < waiters).then(ask);
+            let mut request = release(&asking, granted);
+            request.next.clone_from(&next);
+            let released = self.backend.release(&request).await.unwrap();
+            assert!(released.was_owner);
+            match (next, released.next) {
+                (Some(next), Some(released)) => (asking, answer) = (next, released),
+                _ => return served + 1,
+            }
+        }
+        unreachable!("it returns when all are served")
+    }
+}
