@@ -14,6 +14,7 @@ use files::Files;
 
 mod files;
 mod postgres;
+mod redis;
 
 /// The backends that this program has.
 pub struct Backends {
@@ -53,6 +54,7 @@ impl Opener for Backends {
         let files = Files::new(self.secrets.clone(), config.policy.clone());
         match config.spec.chosen() {
             Some(Chosen::Memory(_)) => Ok(Arc::new(self.memory.connect(&config.scope))),
+            Some(Chosen::Redis(redis)) => redis::open(redis, config, &files),
             Some(Chosen::Postgres(postgres)) => {
                 postgres::open(postgres, config, &files, &self.identity, &self.clock)
             }
