@@ -75,7 +75,11 @@ async fn run_local(config: Config) -> Result<(), RunError> {
     let metrics = Metrics::register(&registry)?;
     let clock = Clock::system();
     let engine = Engine::new(engine::Config {
-        opener: Box::new(Backends::new(&clock, config.secrets.clone())),
+        opener: Box::new(Backends::new(
+            &clock,
+            config.identity.clone(),
+            config.secrets.clone(),
+        )),
         clock,
         identity: config.identity.clone(),
         limits: config.limits,
