@@ -2,6 +2,7 @@
 //! whatever happens to it.
 
 pub mod certs;
+pub mod clock;
 mod ports;
 mod process;
 pub mod proxy;

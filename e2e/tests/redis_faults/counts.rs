@@ -27,6 +27,7 @@ async fn a_cold_cycle_is_two_commands_and_publishes_nothing() {
     let a = backend(server.url());
     let warm = attempt();
     let granted = take(&a, &warm).await;
+    Backend::renew(&*a, &renewal(&warm, granted)).await.unwrap();
     a.release(&release(&warm, granted)).await.unwrap();
     let _: String = server.run(&["CONFIG", "RESETSTAT"]);
     for n in 0..50 {
