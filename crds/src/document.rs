@@ -127,6 +127,11 @@ impl<'de> Visitor<'de> for Seed {
         f.write_str("a plain value without tags")
     }
 
+    /// What an empty YAML document is.
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
     }

@@ -1,11 +1,8 @@
 //! The generated schema: what schemars makes of the types, in the form that the API server wants.
 
-use kube::CustomResourceExt;
 use schemars::Schema;
 use schemars::transform::transform_subschemas;
 use serde_json::{Map, Value, json};
-
-use crate::LockPolicy;
 
 /// Tidies a schema and all below it.
 ///
@@ -73,16 +70,4 @@ fn unwrap_lines(text: &str) -> String {
         .split("\n\n")
         .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
     paragraphs.collect::<Vec<_>>().join("\n\n").replace('`', "")
-}
-
-/// The `OpenAPI` schema of a policy document, as the custom resource definition has it.
-pub(crate) fn open_api() -> Value {
-    let mut definition = LockPolicy::crd();
-    let schema = definition
-        .spec
-        .versions
-        .pop()
-        .and_then(|version| version.schema);
-    let schema = schema.and_then(|schema| schema.open_api_v3_schema);
-    serde_json::to_value(schema).expect("a schema that came from JSON goes back to it")
 }

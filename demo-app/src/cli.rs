@@ -116,10 +116,15 @@ fn run(runtime: &Runtime, command: Command) -> ExitCode {
         };
         let signals = async {
             match stop_signal().await {
-                Ok(()) => stop.cancel(),
+                Ok(()) => {
+                    stop.cancel();
+                    // Who asks twice does not want to wait for what was begun.
+                    let _ = stop_signal().await;
+                    return;
+                }
                 Err(error) => tracing::error!(%error, "signals cannot be heard"),
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             code = main => code,

@@ -127,14 +127,14 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadE
         done: 0,
         errors: BTreeMap::new(),
     };
-    let mut begun = 0;
-    while begun < planned {
-        let due = began + Duration::from_nanos(begun * 1_000_000_000 / u64::from(options.rate));
+    let mut issued = 0;
+    while issued < planned {
+        let due = began + Duration::from_nanos(issued * 1_000_000_000 / u64::from(options.rate));
         let permit = tokio::select! {
             () = stop.cancelled() => break,
             permit = due_and_room(due, &permits) => permit,
         };
-        let turn = usize::try_from(begun).unwrap_or(usize::MAX);
+        let turn = usize::try_from(issued).unwrap_or(usize::MAX);
         let (client, user) = (
             clients[turn % clients.len()].clone(),
             users[turn % users.len()].clone(),
@@ -145,7 +145,7 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadE
             drop(permit);
             (due.elapsed(), result)
         });
-        begun += 1;
+        issued += 1;
         while let Some(Ok(ended)) = running.try_join_next() {
             tally.count(ended);
         }
@@ -155,7 +155,7 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadE
             tally.count(ended);
         }
     }
-    print(options, &tally, begun, began.elapsed());
+    print(options, &tally, issued, began.elapsed());
     if tally.done == 0 {
         Err(LoadError::NothingDone)
     } else {
@@ -257,13 +257,13 @@ impl Tally {
     clippy::cast_precision_loss,
     reason = "a rate for people, of fewer than 2^52 operations"
 )]
-fn print(options: &Options, tally: &Tally, begun: u64, took: Duration) {
+fn print(options: &Options, tally: &Tally, issued: u64, took: Duration) {
     let rate = ((tally.done as f64 / took.as_secs_f64()) * 10.0).round() / 10.0;
     let at = |q: f64| millis(Duration::from_micros(tally.latency.value_at_quantile(q)));
     let max = millis(Duration::from_micros(tally.latency.max()));
     if options.json {
         let report = json!({
-            "operations": begun, "done": tally.done, "seconds": millis(took) / 1000.0,
+            "operations": issued, "done": tally.done, "seconds": millis(took) / 1000.0,
             "targetRate": options.rate, "achievedRate": rate, "errors": tally.errors,
             "p50Ms": at(0.5), "p90Ms": at(0.9), "p99Ms": at(0.99), "maxMs": max,
         });
@@ -271,7 +271,7 @@ fn print(options: &Options, tally: &Tally, begun: u64, took: Duration) {
         return;
     }
     println!(
-        "operations  {begun} begun, {} done in {:.1} s",
+        "operations  {issued} issued, {} done in {:.1} s",
         tally.done,
         took.as_secs_f64()
     );

@@ -138,7 +138,7 @@ impl Pawl {
             .call(
                 Method::POST,
                 &path,
-                wire::json(&body),
+                &wire::json(&body),
                 terms.wait.unwrap_or_default(),
             )
             .await?;
@@ -174,7 +174,7 @@ impl Pawl {
         let asked = clock::now();
         let path = format!("/v1/leases/{}/renew", lease.id);
         let renewed = self
-            .call(Method::POST, &path, wire::json(&json!({})), Duration::ZERO)
+            .call(Method::POST, &path, &wire::json(&json!({})), Duration::ZERO)
             .await?;
         let expires_in = ms(&renewed, "expiresInMs")
             .ok_or(PawlError::Strange("a renewal without its end".into()))?;
@@ -186,7 +186,7 @@ impl Pawl {
     pub async fn state(&self, lease: &Lease) -> Result<String, PawlError> {
         let path = format!("/v1/leases/{}", lease.id);
         let answer = self
-            .call(Method::GET, &path, Bytes::new(), Duration::ZERO)
+            .call(Method::GET, &path, &Bytes::new(), Duration::ZERO)
             .await?;
         Ok(answer["state"].as_str().unwrap_or("unknown").to_owned())
     }
@@ -202,7 +202,7 @@ impl Pawl {
             let request = wire::request(
                 Method::DELETE,
                 &path,
-                Bytes::new(),
+                &Bytes::new(),
                 &[("idempotency-key", &once)],
             );
             match self.sidecar.send(request, ANSWER).await {
@@ -217,7 +217,7 @@ impl Pawl {
     pub async fn stream(&self, key: &str, terms: &Terms) -> Result<Stream, PawlError> {
         let headers = [("accept", "text/event-stream")];
         let body = wire::json(&terms.body(None));
-        let request = wire::request(Method::POST, &self.path(key), body, &headers);
+        let request = wire::request(Method::POST, &self.path(key), &body, &headers);
         let stream = self
             .sidecar
             .open(request, ANSWER + terms.wait.unwrap_or_default())
@@ -227,7 +227,7 @@ impl Pawl {
 
     /// Who holds `key`, since when, and how many wait for it.
     pub async fn holder(&self, key: &str) -> Result<Value, PawlError> {
-        self.call(Method::GET, &self.path(key), Bytes::new(), Duration::ZERO)
+        self.call(Method::GET, &self.path(key), &Bytes::new(), Duration::ZERO)
             .await
     }
 
@@ -236,7 +236,7 @@ impl Pawl {
         self.call(
             Method::GET,
             &format!("/v1/locks/{}", self.policy),
-            Bytes::new(),
+            &Bytes::new(),
             Duration::ZERO,
         )
         .await
@@ -254,7 +254,7 @@ impl Pawl {
         &self,
         method: Method,
         path: &str,
-        body: Bytes,
+        body: &Bytes,
         wait: Duration,
     ) -> Result<Value, PawlError> {
         let answer = self

@@ -51,12 +51,10 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<bool, Rac
             Some(address) => Some(serve::open(&stage, address).await?),
             None => None,
         };
-        for act in options.acts() {
-            play(&stage, act, &mut report).await?;
+        tokio::select! {
+            () = stop.cancelled() => return Err(RaceError::Stopped),
+            acts = play_all(&stage, options, &mut report) => acts?,
         }
-        report.passed = report.failures.is_empty();
-        report.seconds = progress.seconds();
-        write(&options.out, &report)?;
         println!("{}", table::of(&report));
         println!("{}", options.out.join("race.json").display());
         println!("{}", options.out.join("race.svg").display());
@@ -66,12 +64,20 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<bool, Rac
         Ok(report.passed)
     };
     let out = tokio::select! {
-        () = stop.cancelled(), if options.serve.is_none() => Err(RaceError::Stopped),
         error = stage.tend() => Err(error),
         out = played => out,
     };
     stage.strike().await;
     out
+}
+
+async fn play_all(stage: &Stage, options: &Options, report: &mut Report) -> Result<(), RaceError> {
+    for act in options.acts() {
+        play(stage, act, report).await?;
+    }
+    report.passed = report.failures.is_empty();
+    report.seconds = stage.progress.seconds();
+    write(&options.out, report)
 }
 
 async fn play(stage: &Stage, act: Act, report: &mut Report) -> Result<(), RaceError> {

@@ -119,12 +119,12 @@ impl Client {
     ) -> Result<Response<Bytes>, WireError> {
         tokio::time::timeout(limit, self.exchange(request))
             .await
-            .unwrap_or_else(|_| Err(self.silent(format!("nothing within {limit:?}"))))
+            .unwrap_or_else(|_| Err(self.silent(&format!("nothing within {limit:?}"))))
     }
 
     /// `GET path`, the whole answer.
     pub async fn get(&self, path: &str, limit: Duration) -> Result<Response<Bytes>, WireError> {
-        self.send(request(Method::GET, path, Bytes::new(), &[]), limit)
+        self.send(request(Method::GET, path, &Bytes::new(), &[]), limit)
             .await
     }
 
@@ -136,7 +136,7 @@ impl Client {
         headers: &[(&'static str, &str)],
         limit: Duration,
     ) -> Result<Response<Bytes>, WireError> {
-        self.send(request(Method::POST, path, json(body), headers), limit)
+        self.send(request(Method::POST, path, &json(body), headers), limit)
             .await
     }
 
@@ -152,7 +152,7 @@ impl Client {
             let sent = c.sender.send_request(self.with_host(request));
             let answer = Connection::drive(&mut c.driver, &mut c.ended, sent)
                 .await
-                .map_err(|e| self.silent(e))?;
+                .map_err(|e| self.silent(&e))?;
             Ok(Stream {
                 connection: c,
                 answer,
@@ -160,7 +160,7 @@ impl Client {
         };
         tokio::time::timeout(limit, opening)
             .await
-            .unwrap_or_else(|_| Err(self.silent(format!("nothing within {limit:?}"))))
+            .unwrap_or_else(|_| Err(self.silent(&format!("nothing within {limit:?}"))))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, WireError> {
@@ -178,12 +178,12 @@ impl Client {
             let answer = sender
                 .send_request(request)
                 .await
-                .map_err(|e| self.silent(e))?;
+                .map_err(|e| self.silent(&e))?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_LIMIT)
                 .collect()
                 .await
-                .map_err(|e| self.silent(e))?;
+                .map_err(|e| self.silent(&e))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         let answer = Connection::drive(driver, ended, whole).await?;
@@ -221,7 +221,7 @@ impl Client {
             .map_err(failed)?;
         let (sender, driver) = http1::handshake(TokioIo::new(socket))
             .await
-            .map_err(|e| self.silent(e))?;
+            .map_err(|e| self.silent(&e))?;
         Ok(Connection {
             sender,
             driver: Box::pin(driver),
@@ -236,7 +236,7 @@ impl Client {
         request
     }
 
-    fn silent(&self, cause: impl ToString) -> WireError {
+    fn silent(&self, cause: &dyn std::fmt::Display) -> WireError {
         WireError::Silent {
             to: self.target.to_string(),
             cause: cause.to_string(),
@@ -282,7 +282,7 @@ impl Stream {
 pub fn request(
     method: Method,
     path: &str,
-    body: Bytes,
+    body: &Bytes,
     headers: &[(&'static str, &str)],
 ) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(body.clone()));

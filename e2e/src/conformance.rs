@@ -38,6 +38,11 @@ pub trait Server: Send + Sync + 'static {
     /// What the cases need to know beyond the profile.
     fn traits(&self) -> Traits;
 
+    /// Whether a hold ends as soon as its sidecar does, and at its ttl while that lives.
+    fn ends_with_sidecar(&self) -> bool {
+        false
+    }
+
     /// Stops the server's process in its tracks (SIGSTOP). Called only if [`Traits::can_pause`].
     fn pause(&self) {}
 

@@ -3,10 +3,14 @@
 
 pub mod certs;
 pub mod clock;
+pub mod holder;
+pub mod pgbouncer;
 mod ports;
+pub mod postgres;
 mod process;
 pub mod proxy;
 pub mod redis;
+pub mod wire;
 
 pub use ports::free_port;
 pub use process::{Process, Program};

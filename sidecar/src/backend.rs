@@ -8,5 +8,6 @@ pub use scope::Scope;
 
 mod ear;
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 mod scope;

@@ -186,7 +186,8 @@ impl Engine {
     /// Takes note of the policy files that are not what is served; replaces those that were told before.
     pub fn tell_faults(&self, faults: Vec<FileFault>) {
         self.inner.reporter.borrow_mut().set_faults(faults);
-        self.news();
+        self.inner.is_news.set(true);
+        self.report(&self.state());
     }
 
     /// Something changed that is reported.
@@ -215,6 +216,14 @@ impl Engine {
             .policies
             .values()
             .any(|policy| policy.requires_token())
+    }
+
+    /// Whether the policy of this lease asks for the pod's bearer token. Not a sign of its owner's life. An id that leads
+    /// to no lease asks for nothing.
+    pub fn lease_requires_token(&self, id: &LeaseId) -> bool {
+        let state = self.state();
+        let lease = state.leases.get(id);
+        lease.is_some_and(|lease| lease.service.settings().requires_token)
     }
 
     /// Whether the sidecar is shutting down: [`Engine::begin`] answers [`EngineError::Draining`].
@@ -399,3 +408,6 @@ impl Engine {
         self.present(policy, key, token).await
     }
 }
+
+#[cfg(test)]
+mod tests;

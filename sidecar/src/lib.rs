@@ -13,6 +13,9 @@
 //! A Kubernetes client: the sidecar runs wherever its files are.
 
 pub mod backend;
+pub mod cli;
 pub mod engine;
 pub mod metrics;
 pub mod policy;
+pub mod run;
+pub mod token;

@@ -93,7 +93,7 @@ fn a_bomb_of_aliases_is_refused() {
     let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..10 {
         let alias = format!("*a{},", level - 1).repeat(9);
-        text.push_str(&format!("a{level}: &a{level} [{alias}]\n"));
+        text.extend([format!("a{level}: &a{level} [{alias}]\n")]);
     }
     assert!(matches!(error(&text), ParseError::Syntax(_)));
 }

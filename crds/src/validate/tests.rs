@@ -58,7 +58,7 @@ fn odd_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// What the schema lets through, the types can read: no field's bounds in the schema are wider than its type. And what
     /// is accepted reads as the same when it is written and read again.
@@ -137,31 +137,4 @@ fn strange_field_names_cannot_forge_a_log_line() {
             .iter()
             .all(|violation| !violation.to_string().chars().any(char::is_control))
     );
-}
-
-#[test]
-fn the_schema_compiles() {
-    let node = Node::compile_root(&schema::open_api()).unwrap();
-    let Node::Object { fields, required } = node else {
-        panic!("the root is no object");
-    };
-    assert_eq!(required, ["spec"]);
-    assert_eq!(
-        fields.keys().collect::<Vec<_>>(),
-        ["apiVersion", "kind", "metadata", "spec"]
-    );
-}
-
-#[test]
-fn a_keyword_that_is_not_understood_is_an_error() {
-    for schema in [
-        json!({"type": "string", "format2": "x"}),
-        json!({"type": "object", "properties": {"a": {"type": "object", "additionalProperties": {"type": "string"}}}}),
-        json!({"type": "string", "nullable": true}),
-        json!({"type": "string", "pattern": "("}),
-        json!({"type": "float"}),
-        json!(true),
-    ] {
-        assert!(Node::compile(&schema).is_err(), "{schema}");
-    }
 }

@@ -9,8 +9,8 @@ const OPENING: &str = "\
 # LockPolicy reference
 
 `apiVersion: pawl.dev/v1alpha1`, `kind: LockPolicy`, namespaced, short name `lp`. The same document is applied with
-`kubectl` and put as a file into the sidecar's directory of policies; both refuse the same documents with the same
-words. `kubectl explain lockpolicy.spec` shows these texts too.
+`kubectl` and put as a file into the sidecar's directory of policies; both refuse the same documents. `kubectl explain
+lockpolicy.spec` shows these texts too.
 
 A file may leave out `metadata.namespace` (it is `default` then), and its `status` is not looked at. A file holds one
 document of at most 64 KiB, YAML or JSON, in which no field is there twice.

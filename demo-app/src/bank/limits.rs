@@ -9,7 +9,7 @@ pub const MAX_AMOUNT: i64 = 1_000_000_000_000;
 /// The largest fencing token, 2^53 - 1: what JSON numbers carry exactly.
 pub const MAX_TOKEN: i64 = (1 << 53) - 1;
 /// The longest `X-Simulate-Delay`.
-pub const MAX_DELAY: Duration = Duration::from_secs(300);
+pub const MAX_DELAY: Duration = Duration::from_mins(5);
 /// The largest request body, in bytes.
 pub const MAX_BODY: usize = 8 << 10;
 /// Connections served at once.

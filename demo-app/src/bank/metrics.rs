@@ -24,10 +24,6 @@ impl Metrics {
     ///
     /// # Panics
     /// Never: the names are constants, right and different.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "documented; the names are constants"
-    )]
     pub fn new() -> Self {
         let made = "the metric's name and labels are valid constants";
         let gauge = |name: &str, help: &str| Gauge::new(name, help).expect(made);

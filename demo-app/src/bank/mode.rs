@@ -10,7 +10,7 @@ pub enum LockMode {
     None,
     /// A Pawl lock on the account, around an otherwise unlocked read, think and write.
     Sidecar,
-    /// The database's own lock: SELECT … FOR UPDATE (Postgres) or BEGIN IMMEDIATE (SQLite).
+    /// The database's own lock: SELECT … FOR UPDATE in Postgres, BEGIN IMMEDIATE in a file.
     Row,
     /// No lock: the write compares the version that was read, and all is done again when it changed.
     Optimistic,

@@ -1,5 +1,10 @@
 //! The options of `pawl-demo bank`; each is an environment variable too.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments are help texts, not Markdown"
+)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -140,10 +140,10 @@ impl BankError {
             }
             Self::TokenRequired => StatusCode::PRECONDITION_REQUIRED,
             Self::Lock(e) if e.retry_after().is_none() => StatusCode::BAD_GATEWAY,
-            Self::Contended { .. } | Self::LockLost | Self::Lock(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Store(StoreError::Busy | StoreError::Unreachable(_)) => {
+            Self::Contended { .. }
+            | Self::LockLost
+            | Self::Lock(_)
+            | Self::Store(StoreError::Busy | StoreError::Unreachable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Store(_) | Self::BrokenOff => StatusCode::INTERNAL_SERVER_ERROR,

@@ -18,8 +18,6 @@ use super::teller::Caller;
 use super::{Bank, api, page, report};
 use crate::units::parse_duration;
 
-type Answer = Result<Response<Full<Bytes>>, BankError>;
-
 /// Answers a request.
 pub(super) async fn answer(bank: Arc<Bank>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -31,20 +29,23 @@ pub(super) async fn answer(bank: Arc<Bank>, request: Request<Incoming>) -> Respo
     answer.unwrap_or_else(|error| error.response())
 }
 
-async fn route(bank: &Bank, request: Request<Incoming>) -> Answer {
+async fn route(
+    bank: &Bank,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, BankError> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let method = request.method().clone();
-    match (segments.as_slice(), &method) {
+    Ok(match (segments.as_slice(), &method) {
         (["api", "balance", "init"], &Method::POST) => json_of(
             StatusCode::OK,
             &api::balance::init(bank, body(request).await?).await?,
         ),
-        (["api", "balance", "init"], _) => Err(BankError::Method("POST")),
+        (["api", "balance", "init"], _) => return Err(BankError::Method("POST")),
         (["api", "balance", user_id], &Method::GET) => {
             json_of(StatusCode::OK, &api::balance::get(bank, user_id).await?)
         }
-        (["api", "balance", _], _) => Err(BankError::Method("GET")),
+        (["api", "balance", _], _) => return Err(BankError::Method("GET")),
         (["api", "deduct"], &Method::POST) => {
             let caller = caller(request.headers())?;
             json_of(
@@ -59,7 +60,7 @@ async fn route(bank: &Bank, request: Request<Incoming>) -> Answer {
                 &api::payment::pay(bank, body(request).await?, caller).await?,
             )
         }
-        (["api", "deduct" | "payment"], _) => Err(BankError::Method("POST")),
+        (["api", "deduct" | "payment"], _) => return Err(BankError::Method("POST")),
         (["api", "orders", id], &Method::GET) => {
             json_of(StatusCode::OK, &api::orders::get(bank, id).await?)
         }
@@ -77,7 +78,7 @@ async fn route(bank: &Bank, request: Request<Incoming>) -> Answer {
                 &api::orders::patch(bank, id, body(request).await?, caller).await?,
             )
         }
-        (["api", "orders", _], _) => Err(BankError::Method("GET, POST, PATCH")),
+        (["api", "orders", _], _) => return Err(BankError::Method("GET, POST, PATCH")),
         (["api", "status"], &Method::GET) => json_of(StatusCode::OK, &report::own(bank).await),
         (["api", "overview"], &Method::GET) => {
             json_of(StatusCode::OK, &report::overview(bank).await?)
@@ -89,17 +90,14 @@ async fn route(bank: &Bank, request: Request<Incoming>) -> Answer {
         }
         (["metrics"], &Method::GET) => {
             let text = bank.metrics.text(&bank.teller.store.totals().await?);
-            Ok(typed(
-                "text/plain; version=0.0.4; charset=utf-8",
-                text.into(),
-            ))
+            typed("text/plain; version=0.0.4; charset=utf-8", text.into())
         }
         (["api", "status" | "overview"] | ["livez" | "readyz" | "metrics"], _) => {
-            Err(BankError::Method("GET"))
+            return Err(BankError::Method("GET"));
         }
-        ([name], &Method::GET) => page::file(name).ok_or(BankError::NoRoute),
-        _ => Err(BankError::NoRoute),
-    }
+        ([name], &Method::GET) => page::file(name).ok_or(BankError::NoRoute)?,
+        _ => return Err(BankError::NoRoute),
+    })
 }
 
 /// What the caller's headers say.
@@ -153,10 +151,10 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Bank
     })
 }
 
-fn json_of(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json_of(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
     let mut response = typed("application/json", crate::wire::json(value));
     *response.status_mut() = status;
-    Ok(response)
+    response
 }
 
 /// A response of a media type that is never cached.

@@ -173,7 +173,7 @@ impl Teller {
         }
         self.stall(delay).await;
         let (change, receipt) = self.change(account, order, effect, guards);
-        settle(self.store.apply(change).await?, guards, receipt)
+        settle(&self.store.apply(change).await?, guards, receipt)
     }
 
     /// `sidecar`: acquire, work, release; the release is asked for whatever came of the work.
@@ -240,7 +240,7 @@ impl Teller {
         let (change, receipt) = self.change(account, order, effect, Guards::default());
         let outcome = locked.apply(change).await?;
         settle(
-            outcome,
+            &outcome,
             Guards::default(),
             Receipt {
                 waited_ms,
@@ -352,12 +352,12 @@ impl Guards {
     }
 }
 
-fn settle(outcome: Outcome, guards: Guards, receipt: Receipt) -> Result<Receipt, BankError> {
+fn settle(outcome: &Outcome, guards: Guards, receipt: Receipt) -> Result<Receipt, BankError> {
     match outcome {
         Outcome::Applied => Ok(receipt),
         Outcome::Stale { highest } => Err(BankError::Stale {
             token: guards.first.or(guards.second).unwrap_or(0),
-            highest,
+            highest: *highest,
         }),
         Outcome::Changed => Err(BankError::Reopened),
     }

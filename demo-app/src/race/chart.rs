@@ -37,7 +37,7 @@ pub fn draw(report: &Report) -> Result<String, RaceError> {
         root.fill(&PAPER).map_err(failed)?;
         let verdict = if report.passed { "passed" } else { "failed" };
         let title = format!("Pawl race on {}: {verdict}", report.backend);
-        text(&root, &title, (40, 26), 24, &INK, HPos::Left)?;
+        text(&root, &title, (40, 26), 24, INK, HPos::Left)?;
         let (_, body) = root.split_vertically(52);
         let areas = body.split_evenly((2, 2));
         for (panel, area) in [
@@ -72,7 +72,7 @@ fn lost(report: &Report) -> Panel {
         note: "acknowledged deductions that the balance does not show",
         groups: rounds
             .iter()
-            .map(|r| format!("{} ×{}", r.mode, r.replicas))
+            .map(|r| format!("{} ×{}", short(&r.mode), r.replicas))
             .collect(),
         series: vec![("", rounds.iter().map(|r| bar(r.lost_updates)).collect())],
     }
@@ -111,7 +111,7 @@ fn latency(report: &Report) -> Panel {
         note: "milliseconds, waiting and thinking included",
         groups: rounds
             .iter()
-            .map(|r| format!("{} ×{}", r.mode, r.replicas))
+            .map(|r| format!("{} ×{}", short(&r.mode), r.replicas))
             .collect(),
         series: vec![
             ("p50", rounds.iter().map(|r| (PALE, r.p50_ms)).collect()),
@@ -135,10 +135,10 @@ fn overhead(report: &Report) -> Panel {
 
 impl Panel {
     fn draw(&self, area: &Area<'_>) -> Result<(), RaceError> {
-        text(area, &self.title, (40, 18), 17, &INK, HPos::Left)?;
-        text(area, self.note, (40, 38), 12, &SOFT, HPos::Left)?;
+        text(area, &self.title, (40, 18), 17, INK, HPos::Left)?;
+        text(area, self.note, (40, 38), 12, SOFT, HPos::Left)?;
         if self.groups.is_empty() {
-            return text(area, "not run", (40, 70), 14, &SOFT, HPos::Left);
+            return text(area, "not run", (40, 70), 14, SOFT, HPos::Left);
         }
         let (width, _) = area.dim_in_pixel();
         let mut legend = i32::try_from(width).unwrap_or(0) - 30;
@@ -148,8 +148,8 @@ impl Panel {
             .rev()
             .filter(|(name, _)| !name.is_empty())
         {
-            text(area, name, (legend, 18), 12, &SOFT, HPos::Right)?;
-            let left = legend - 10 - i32::try_from(name.len()).unwrap_or(0) * 7;
+            text(area, name, (legend, 18), 12, SOFT, HPos::Right)?;
+            let left = legend - 10 - i32::try_from(name.len()).unwrap_or(0) * 6;
             let colour = bars.first().map_or(QUIET, |(colour, _)| *colour);
             area.draw(&Rectangle::new(
                 [(left - 10, 13), (left, 23)],
@@ -184,6 +184,7 @@ impl Panel {
             .disable_x_mesh()
             .disable_x_axis()
             .y_labels(5)
+            .y_label_formatter(&|value| number(*value))
             .axis_style(LINE)
             .bold_line_style(LINE)
             .light_line_style(TRANSPARENT)
@@ -203,7 +204,7 @@ impl Panel {
                     colour.filled(),
                 );
                 let number = Text::new(
-                    format!("{value}"),
+                    number(*value),
                     (left + share * 0.46, value.max(0.0)),
                     label.clone(),
                 );
@@ -218,10 +219,27 @@ impl Panel {
             let (x, _) = chart
                 .plotting_area()
                 .map_coordinate(&(f64::from(g) + 0.5, 0.0));
-            text(area, name, (x - x0.start, below), 11, &SOFT, HPos::Center)?;
+            text(area, name, (x - x0.start, below), 11, SOFT, HPos::Center)?;
         }
         Ok(())
     }
+}
+
+/// As many digits as there is room for.
+fn number(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 10.0 => format!("{value:.1}").trim_end_matches(".0").to_owned(),
+        _ => format!("{value:.2}")
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
+    }
+}
+
+/// A mode's name that fits below a bar.
+fn short(mode: &str) -> &str {
+    if mode == "optimistic" { "optim." } else { mode }
 }
 
 fn text(
@@ -229,13 +247,13 @@ fn text(
     text: &str,
     at: (i32, i32),
     size: i32,
-    colour: &RGBColor,
-    side: HPos,
+    colour: RGBColor,
+    align: HPos,
 ) -> Result<(), RaceError> {
     let style = (FONT, size)
         .into_font()
-        .color(colour)
-        .pos(Pos::new(side, VPos::Center));
+        .color(&colour)
+        .pos(Pos::new(align, VPos::Center));
     area.draw(&Text::new(text.to_owned(), at, style))
         .map_err(failed)
 }

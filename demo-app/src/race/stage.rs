@@ -77,6 +77,7 @@ impl Stage {
         policy::write(&backend, &format!("race-{run}"), &policies, &secrets)
             .map_err(RaceError::system("the policies cannot be written"))?;
         let logs = options.out.join("logs");
+        forget_logs(&logs);
         std::fs::create_dir_all(&logs).map_err(RaceError::system(logs.display().to_string()))?;
         let store = options
             .store
@@ -143,10 +144,10 @@ impl Stage {
 
     /// Signals a replica's own sidecar; a shared one is left alone.
     pub fn signal_own_sidecar(&self, replica: usize, signal: Signal) {
-        if !self.backend.is_shared() {
-            if let Some(process) = self.slot(replica % self.sidecars.len()).as_mut() {
-                process.signal(signal);
-            }
+        if !self.backend.is_shared()
+            && let Some(process) = self.slot(replica % self.sidecars.len()).as_mut()
+        {
+            process.signal(signal);
         }
     }
 
@@ -304,6 +305,19 @@ impl Stage {
             why: why.to_owned(),
             log,
             words,
+        }
+    }
+}
+
+/// Deletes the logs of an earlier run, and nothing else. What cannot be deleted is added to.
+fn forget_logs(logs: &Path) {
+    for entry in logs.read_dir().into_iter().flatten().flatten() {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "log")
+        {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -1,32 +1,35 @@
 //! The results as tables for a terminal.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableComponent};
 
 use super::report::Report;
 
 /// All acts that were run, and the verdict.
 pub fn of(report: &Report) -> String {
-    let acts = &report.acts;
-    let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
-    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let mut parts = vec![format!("Backend {}, {} s", report.backend, report.seconds)];
+    let head = format!("Backend {}, {} s", report.backend, report.seconds);
+    let verdict = if report.passed {
+        "PASSED: no lock mode lost anything, and what should lose money did.".to_owned()
+    } else {
+        format!("FAILED\n  {}", report.failures.join("\n  "))
+    };
+    let acts = [
+        race(report),
+        crash(report),
+        stall(report),
+        queue(report),
+        overhead(report),
+    ];
+    let parts: Vec<String> = [Some(head)]
+        .into_iter()
+        .chain(acts)
+        .chain([Some(verdict)])
+        .flatten()
+        .collect();
+    parts.join("\n\n")
+}
 
-    let race = acts.race.iter().zip(&report.waits).map(|(row, waits)| {
-        vec![
-            row.mode.clone(),
-            row.replicas.to_string(),
-            row.operations.to_string(),
-            waits.applied.to_string(),
-            row.expected.to_string(),
-            row.actual.to_string(),
-            row.lost_updates.to_string(),
-            row.p50_ms.to_string(),
-            row.p99_ms.to_string(),
-            waits.p50_wait_ms.to_string(),
-            waits.max_wait_ms.to_string(),
-        ]
-    });
+fn race(report: &Report) -> Option<String> {
     let heads = [
         "lock mode",
         "replicas",
@@ -40,13 +43,43 @@ pub fn of(report: &Report) -> String {
         "wait p50",
         "wait max",
     ];
-    parts.extend(part(
+    let rows = report
+        .acts
+        .race
+        .iter()
+        .zip(&report.waits)
+        .map(|(row, waits)| {
+            vec![
+                row.mode.clone(),
+                row.replicas.to_string(),
+                row.operations.to_string(),
+                waits.applied.to_string(),
+                row.expected.to_string(),
+                row.actual.to_string(),
+                row.lost_updates.to_string(),
+                row.p50_ms.to_string(),
+                row.p99_ms.to_string(),
+                waits.p50_wait_ms.to_string(),
+                waits.max_wait_ms.to_string(),
+            ]
+        });
+    part(
         "1  race: deductions of 100 from 1000 at the same instant",
         &heads,
-        race,
-    ));
+        rows,
+    )
+}
 
-    let crash = acts.crash.iter().map(|row| {
+fn crash(report: &Report) -> Option<String> {
+    let heads = [
+        "killed",
+        "ttl ms",
+        "next holder after ms",
+        "token before",
+        "token after",
+        "lost",
+    ];
+    let rows = report.acts.crash.iter().map(|row| {
         vec![
             row.killed.clone(),
             row.ttl_ms.to_string(),
@@ -56,28 +89,10 @@ pub fn of(report: &Report) -> String {
             row.lost_updates.to_string(),
         ]
     });
-    let heads = [
-        "killed",
-        "ttl ms",
-        "next holder after ms",
-        "token before",
-        "token after",
-        "lost",
-    ];
-    parts.extend(part("2  crash: a holder is killed", &heads, crash));
+    part("2  crash: a holder is killed", &heads, rows)
+}
 
-    let stall = acts.stall.iter().map(|row| {
-        vec![
-            row.pause.clone(),
-            on_off(row.fencing),
-            row.ttl_ms.to_string(),
-            row.late_write.clone(),
-            yes_no(row.told_lost),
-            row.expected.to_string(),
-            row.actual.to_string(),
-            row.lost_updates.to_string(),
-        ]
-    });
+fn stall(report: &Report) -> Option<String> {
     let heads = [
         "stalled by",
         "fencing",
@@ -88,13 +103,31 @@ pub fn of(report: &Report) -> String {
         "actual",
         "lost",
     ];
-    parts.extend(part(
-        "3  stall: a holder writes after its ttl",
-        &heads,
-        stall,
-    ));
+    let rows = report.acts.stall.iter().map(|row| {
+        vec![
+            row.pause.clone(),
+            word(row.fencing, "on", "off"),
+            row.ttl_ms.to_string(),
+            row.late_write.clone(),
+            word(row.told_lost, "yes", "no"),
+            row.expected.to_string(),
+            row.actual.to_string(),
+            row.lost_updates.to_string(),
+        ]
+    });
+    part("3  stall: a holder writes after its ttl", &heads, rows)
+}
 
-    let queue = acts.queue.iter().map(|row| {
+fn queue(report: &Report) -> Option<String> {
+    let heads = [
+        "order",
+        "sidecars",
+        "waiters",
+        "served",
+        "inversions",
+        "drained ms",
+    ];
+    let rows = report.acts.queue.iter().map(|row| {
         vec![
             row.order.clone(),
             row.sidecars.to_string(),
@@ -104,17 +137,12 @@ pub fn of(report: &Report) -> String {
             row.drained_ms.to_string(),
         ]
     });
-    let heads = [
-        "order",
-        "sidecars",
-        "waiters",
-        "served",
-        "inversions",
-        "drained ms",
-    ];
-    parts.extend(part("4  queue: who is served first", &heads, queue));
+    part("4  queue: who is served first", &heads, rows)
+}
 
-    let overhead = acts.overhead.iter().map(|row| {
+fn overhead(report: &Report) -> Option<String> {
+    let heads = ["lock mode", "operations", "p50 ms", "p99 ms", "per second"];
+    let rows = report.acts.overhead.iter().map(|row| {
         vec![
             row.mode.clone(),
             row.operations.to_string(),
@@ -123,19 +151,15 @@ pub fn of(report: &Report) -> String {
             row.per_second.to_string(),
         ]
     });
-    let heads = ["lock mode", "operations", "p50 ms", "p99 ms", "per second"];
-    parts.extend(part(
+    part(
         "5  overhead: one after another, without thinking",
         &heads,
-        overhead,
-    ));
+        rows,
+    )
+}
 
-    parts.push(if report.passed {
-        "PASSED: no lock mode lost anything, and what should lose money did.".to_owned()
-    } else {
-        format!("FAILED\n  {}", report.failures.join("\n  "))
-    });
-    parts.join("\n\n")
+fn word(it_is: bool, yes: &str, no: &str) -> String {
+    if it_is { yes } else { no }.to_owned()
 }
 
 fn or_never(value: Option<impl ToString>) -> String {
@@ -149,6 +173,12 @@ fn part(title: &str, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) ->
         .load_preset(UTF8_HORIZONTAL_ONLY)
         .set_header(heads.iter().copied())
         .add_rows(rows);
+    for line in [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+    ] {
+        table.remove_style(line);
+    }
     if table.is_empty() {
         return None;
     }

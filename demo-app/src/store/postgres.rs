@@ -55,10 +55,10 @@ impl Postgres {
         config
             .connect_timeout(CONNECT_LIMIT)
             .application_name("pawl-demo");
-        if config.get_password().is_none() {
-            if let Ok(password) = std::env::var("PGPASSWORD") {
-                config.password(password);
-            }
+        if config.get_password().is_none()
+            && let Ok(password) = std::env::var("PGPASSWORD")
+        {
+            config.password(password);
         }
         let pool = Arc::new(Pool {
             config,

@@ -55,10 +55,13 @@ impl Target {
             return Err(wrong());
         }
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?;
-        let authority = match authority.port_u16() {
-            Some(_) => authority.to_string(),
-            None if authority.port().is_none() => format!("{authority}:80"),
-            None => return Err(wrong()),
+        let port = &authority.as_str()[authority.host().len()..];
+        let authority = match port.strip_prefix(':') {
+            Some(digits) if digits.parse::<u16>().is_ok_and(|port| port > 0) => {
+                authority.to_string()
+            }
+            None if port.is_empty() => format!("{authority}:80"),
+            _ => return Err(wrong()),
         };
         Ok(Self::Tcp { authority, host })
     }

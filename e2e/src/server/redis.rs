@@ -4,12 +4,13 @@ use std::{
     ffi::OsString,
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{Connection, FromRedisValue, RedisResult};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::{
     Process, Program,

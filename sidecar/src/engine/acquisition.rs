@@ -3,7 +3,7 @@
 use std::{rc::Rc, task::Waker, time::Duration};
 
 use pawl_lock::{
-    FencingToken, Instant, Key, LeaseRef, LossReason, Owner, Ttl,
+    Instant, Key, LeaseRef, LossReason, Owner, Ttl,
     lease::{Grant, Mode, Renew},
     slot::{Acquire, Event, Refusal, WaiterId},
 };
@@ -546,10 +546,5 @@ mod tests {
     fn a_waiter_is_a_small_record() {
         let bytes = size_of::<(WaiterId, Acquisition)>();
         assert!(bytes <= 128, "{bytes}");
-    }
-
-    #[test]
-    fn a_token_is_a_number() {
-        assert_eq!(size_of::<FencingToken>(), 8);
     }
 }

@@ -85,8 +85,8 @@ impl State {
         match policy.as_ref().and_then(|policy| policy.service()) {
             None => {
                 let (phase, applied) = match open(opener, &settings.backend) {
-                    Ok(opened) => {
-                        let service = self.open_service(opened, metrics, &settings);
+                    Ok(backend) => {
+                        let service = self.open_service(backend, metrics, &settings);
                         (Phase::Serving(service), Applied::Serving)
                     }
                     Err(error) => (refused(&error), Applied::Refused(error)),

@@ -15,7 +15,7 @@ use super::settings::{Unusable, settings};
 use crate::engine::{Origin, Settings};
 
 /// The most files that are looked at: far above what a pod is bound to.
-pub const MAX_FILES: usize = 1000;
+const MAX_FILES: usize = 1000;
 
 /// A directory of policies.
 #[derive(Clone, Debug)]

@@ -225,3 +225,6 @@ fn duplicate(settings: &Settings, first: &Settings) -> FileFault {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

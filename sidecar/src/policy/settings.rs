@@ -98,7 +98,7 @@ pub fn settings(policy: &LockPolicy, origin: Origin) -> Result<Settings, Unusabl
 }
 
 fn terms(lease: &pawl_crds::Lease, acquire: &pawl_crds::Acquire) -> Terms {
-    let (least, most) = CALL_TIMEOUT;
+    let (shortest, longest) = CALL_TIMEOUT;
     Terms {
         order: match acquire.order {
             pawl_crds::Order::Fifo => Order::Fifo,
@@ -113,7 +113,7 @@ fn terms(lease: &pawl_crds::Lease, acquire: &pawl_crds::Acquire) -> Terms {
             factor: acquire.retry.factor,
         },
         poll: POLL,
-        call_timeout: (lease.ttl.as_std() / 3).clamp(least, most),
+        call_timeout: (lease.ttl.as_std() / 3).clamp(shortest, longest),
     }
 }
 

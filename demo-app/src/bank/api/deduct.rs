@@ -39,7 +39,7 @@ pub(in crate::bank) async fn deduct(
     let outcome = bank.teller.serve(&subject, caller, &decide).await;
     bank.metrics.deduction(
         bank.teller.mode,
-        outcome.as_ref().map_or_else(|e| e.code(), |_| "applied"),
+        outcome.as_ref().map_or_else(BankError::code, |_| "applied"),
     );
     outcome
 }

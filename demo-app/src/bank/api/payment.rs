@@ -49,7 +49,7 @@ pub(in crate::bank) async fn pay(
     let outcome = bank.teller.serve(&subject, caller, &decide).await;
     bank.metrics.deduction(
         bank.teller.mode,
-        outcome.as_ref().map_or_else(|e| e.code(), |_| "applied"),
+        outcome.as_ref().map_or_else(BankError::code, |_| "applied"),
     );
     outcome
 }

@@ -23,7 +23,7 @@ const HOLD: Duration = Duration::from_millis(5);
 /// others know it, it does not.
 const SETTLE: Duration = Duration::from_millis(30);
 /// How long all of them may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Plays it.
 pub async fn play(stage: &Stage, report: &mut Report) -> Result<(), RaceError> {
@@ -129,12 +129,11 @@ async fn line(stage: &Stage, order: &str, policy: &str) -> Result<(QueueRow, usi
 
 /// Waits for the key, holds it for a moment, and leaves by closing the stream.
 async fn turn(mut place: Stream, granted: Option<(u64, Instant)>) -> Option<Turn> {
-    let (token, from) = match granted {
-        Some(granted) => granted,
-        None => {
-            let grant = tokio::time::timeout(LIMIT, place.granted()).await.ok()??;
-            (grant["fencingToken"].as_u64()?, clock::now())
-        }
+    let (token, from) = if let Some(granted) = granted {
+        granted
+    } else {
+        let grant = tokio::time::timeout(LIMIT, place.granted()).await.ok()??;
+        (grant["fencingToken"].as_u64()?, clock::now())
     };
     tokio::time::sleep(HOLD).await;
     let until = clock::now();

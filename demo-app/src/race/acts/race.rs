@@ -39,21 +39,11 @@ pub async fn play(stage: &Stage, report: &mut Report) -> Result<(), RaceError> {
                 round.row.actual,
                 round.row.lost_updates
             ));
-            if mode == LockMode::None {
-                if round.row.lost_updates == 0 {
-                    report.failures.push(format!(
-                        "race: mode none with {} replicas lost nothing, so this shows nothing",
-                        round.row.replicas
-                    ));
-                }
-            } else {
-                report.failures.extend(
-                    round
-                        .judge()
-                        .into_iter()
-                        .map(|why| format!("race: mode {}: {why}", mode.name())),
-                );
-            }
+            let whys = round.judge(mode);
+            let whys = whys
+                .into_iter()
+                .map(|why| format!("race: mode {}: {why}", mode.name()));
+            report.failures.extend(whys);
             report.acts.race.push(round.row);
             report.waits.push(round.waits);
         }
@@ -110,13 +100,24 @@ struct Round {
 }
 
 impl Round {
-    /// What a lock mode must not do.
-    fn judge(&self) -> Vec<String> {
+    /// What is not as it should be: a lock mode must lose nothing, and the unlocked one must.
+    fn judge(&self, mode: LockMode) -> Vec<String> {
+        if mode == LockMode::None {
+            let silent = format!(
+                "{} replicas: nothing was lost, so this shows nothing",
+                self.row.replicas
+            );
+            return if self.row.lost_updates == 0 {
+                vec![silent]
+            } else {
+                Vec::new()
+            };
+        }
         let (row, waits) = (&self.row, &self.waits);
         let mut wrong = Vec::new();
         let mut check = |bad: bool, text: String| {
             if bad {
-                wrong.push(format!("{} replicas: {text}", row.replicas))
+                wrong.push(format!("{} replicas: {text}", row.replicas));
             }
         };
         check(
@@ -233,7 +234,7 @@ mod tests {
         }
     }
 
-    fn applied(lock: serde_json::Value) -> Deduction {
+    fn applied(lock: &serde_json::Value) -> Deduction {
         Deduction {
             outcome: Outcome::Applied(json!({"waitedMs": 3, "lock": lock})),
             took: Duration::from_millis(5),
@@ -242,21 +243,21 @@ mod tests {
 
     fn judged(books: Books, deductions: &[Deduction]) -> String {
         tally(LockMode::Sidecar, 2, books, deductions)
-            .judge()
+            .judge(LockMode::Sidecar)
             .join("; ")
     }
 
     #[test]
     fn a_clean_round_has_nothing_to_say() {
-        let one = applied(json!({"heldFrom": 10, "heldUntil": 20}));
-        let two = applied(json!({"heldFrom": 20, "heldUntil": 30}));
+        let one = applied(&json!({"heldFrom": 10, "heldUntil": 20}));
+        let two = applied(&json!({"heldFrom": 20, "heldUntil": 30}));
         assert_eq!(judged(books(800, 800, 2, 0), &[one, two]), "");
     }
 
     #[test]
     fn each_way_of_being_wrong_is_told() {
-        let one = || applied(json!({"heldFrom": 10, "heldUntil": 20}));
-        let two = || applied(json!({"heldFrom": 19, "heldUntil": 30}));
+        let one = || applied(&json!({"heldFrom": 10, "heldUntil": 20}));
+        let two = || applied(&json!({"heldFrom": 19, "heldUntil": 30}));
         let refused = Deduction {
             outcome: Outcome::Refused("stale".to_owned()),
             took: Duration::ZERO,
@@ -270,5 +271,14 @@ mod tests {
         );
         assert!(judged(books(900, 900, 1, 0), &[one(), two()]).contains("the books have 1"));
         assert!(judged(books(900, 900, 1, 0), &[one(), refused]).contains("only 1 of 2"));
+    }
+    #[test]
+    fn the_unlocked_mode_must_lose_something() {
+        let judged = |books| tally(LockMode::None, 2, books, &[]).judge(LockMode::None);
+        assert_eq!(judged(books(900, 800, 2, 1)), [""; 0]);
+        assert_eq!(
+            judged(books(800, 800, 2, 0)),
+            ["2 replicas: nothing was lost, so this shows nothing"]
+        );
     }
 }

@@ -1,0 +1,132 @@
+//! Puts the sidecar together, runs it, and takes it apart again in the right order.
+
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use pawl_kit::{
+    admin::{Admin, AdminServer, Readiness},
+    clock::Clock,
+    drain::{Drain, Failure, Signals, Tasks},
+    metrics::{BuildInfo, registry},
+};
+use tokio::task::LocalSet;
+
+use crate::{
+    cli::Config,
+    engine::{self, Engine},
+    metrics::Metrics,
+    policy::{Backends, Directory, Reloader},
+    token::Token,
+};
+
+/// What everything together has beyond the drain's own time, before what is left is aborted: the engine's 5 s for the
+/// backends, and a second for the servers.
+const GRACE: Duration = Duration::from_secs(6);
+
+/// Why the sidecar did not run or did not end cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address cannot be bound.
+    #[error("{address} cannot be bound: {source}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The token's file cannot be used.
+    #[error("the token file {} cannot be used: {source}", path.display())]
+    Token {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals cannot be caught.
+    #[error("signals cannot be caught: {0}")]
+    Signals(#[source] io::Error),
+    /// Metrics cannot be registered: a bug.
+    #[error("metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A task failed, or did not end in time.
+    #[error("{0}")]
+    Task(#[from] Failure),
+}
+
+/// Runs the sidecar until it has drained.
+///
+/// The order at the end: acquires are refused, leases end, the engine lets every hold go; then the lock API stops, so
+/// that callers hear of it; then the admin server, so that probes and scrapes are answered to the end.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: Config) -> Result<(), RunError> {
+    LocalSet::new().run_until(run_local(config)).await
+}
+
+async fn run_local(config: Config) -> Result<(), RunError> {
+    let signals = Signals::install().map_err(RunError::Signals)?;
+    let readiness = Readiness::new();
+    let starting = readiness.latch("policies");
+    let registry = registry(BuildInfo {
+        component: "sidecar",
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("PAWL_REVISION").unwrap_or("unknown"),
+    })?;
+    let metrics = Metrics::register(&registry)?;
+    let clock = Clock::system();
+    let engine = Engine::new(engine::Config {
+        opener: Box::new(Backends::new(
+            &clock,
+            config.identity.clone(),
+            config.secrets.clone(),
+        )),
+        clock,
+        identity: config.identity.clone(),
+        limits: config.limits,
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+    });
+    let _token = load_token(&config)?;
+    let admin = Admin::new(readiness, registry, engine.status());
+    let admin = bind_admin(config.admin, admin).await?;
+
+    let (drain, engine_ended, api_ended) = (Drain::new(), Drain::new(), Drain::new());
+    let mut tasks = Tasks::new();
+    tasks.onlooker("signals", signals.run(drain.clone()));
+    let policies = Directory::new(&config.policies);
+    let reloader = Reloader::start(policies, engine.clone(), metrics);
+    let stop = drain.signal();
+    tasks.essential_local("policies", async move {
+        tokio::select! {
+            () = reloader.run() => {}
+            () = stop.draining() => {}
+        }
+    });
+    let (signal, grace) = (drain.signal(), config.drain_timeout);
+    tasks.essential_local("engine", async move {
+        let ended = engine.run(signal, grace).await;
+        engine_ended.start();
+        ended
+    });
+    tasks.essential("admin", admin.run(api_ended.signal().draining()));
+    starting.release();
+    tasks.run(&drain, config.drain_timeout + GRACE).await?;
+    Ok(())
+}
+
+fn load_token(config: &Config) -> Result<Option<Token>, RunError> {
+    let load = |path: &PathBuf| {
+        Token::load_or_create(path).map_err(|source| RunError::Token {
+            path: path.clone(),
+            source,
+        })
+    };
+    config.token_file.as_ref().map(load).transpose()
+}
+
+async fn bind_admin(address: SocketAddr, admin: Admin) -> Result<AdminServer, RunError> {
+    let server = AdminServer::bind(address, admin).await;
+    let server = server.map_err(|source| RunError::Bind { address, source })?;
+    tracing::info!(address = %server.local_addr(), "admin server listening");
+    Ok(server)
+}
