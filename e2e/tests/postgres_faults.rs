@@ -2,12 +2,12 @@
 //! what must not be touched. The ids are those of the fault table of the tests.
 
 use std::{
-    process::Command,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use pawl_e2e::server::{
+    Program,
     holder::Holder,
     postgres::{PostgresOptions, PostgresServer, boot_clock, config},
     wire::Wire,
@@ -82,11 +82,16 @@ impl Sidecar {
         matches!(self.backend.acquire(request).await, Ok(Acquired::Busy(_)))
     }
 
+    /// Asks until it is answered: the connection may have to be made again.
     async fn renew(&self, request: &AcquireRequest, granted: Granted) -> Renewed {
-        self.backend
-            .renew(&renewal(request, granted))
-            .await
-            .expect("it is answered")
+        let start = Instant::now();
+        loop {
+            match self.backend.renew(&renewal(request, granted)).await {
+                Ok(renewed) => return renewed,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn hears(&self, is_it: impl Fn(&BackendEvent) -> bool) {
@@ -170,21 +175,26 @@ fn abandonment(request: &AcquireRequest) -> AbandonRequest {
     }
 }
 
-fn holder_arguments(
-    command: &mut Command,
-    server: &PostgresServer,
-    mode: &str,
-    name: &str,
-    ttl: Duration,
-) {
-    let ttl = ttl.as_millis().to_string();
-    command.args([&server.url(), mode, SCOPE, name, &ttl]);
-}
+const HOLDER: &str = env!("CARGO_BIN_EXE_postgres-holder");
 
 fn holder(server: &PostgresServer, mode: &str, name: &str, ttl: Duration) -> Holder {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_postgres-holder"));
-    holder_arguments(&mut command, server, mode, name, ttl);
-    Holder::start(command)
+    let program = Program {
+        name: HOLDER,
+        package: "cargo",
+    };
+    let ttl = ttl.as_millis().to_string();
+    Holder::start(program, [&*server.url(), mode, SCOPE, name, &ttl])
+}
+
+/// A holder at the other end of a wire.
+fn far_holder(wire: &Wire, server: &PostgresServer, name: &str, ttl: Duration) -> Holder {
+    let program = Program {
+        name: "ip",
+        package: "iproute2",
+    };
+    let (url, ttl) = (server.url(), ttl.as_millis().to_string());
+    let arguments = [&*url, "Advisory", SCOPE, name, &ttl];
+    Holder::start(program, wire.far(HOLDER).into_iter().chain(arguments))
 }
 
 /// The advisory locks that are held.
@@ -292,9 +302,7 @@ fn partition(ttl: Duration) {
         address: wire.near(),
         ..PostgresOptions::default()
     });
-    let mut command = wire.far_command(env!("CARGO_BIN_EXE_postgres-holder"));
-    holder_arguments(&mut command, &server, "Advisory", "k", ttl);
-    let holder = Holder::start(command);
+    let holder = far_holder(&wire, &server, "k", ttl);
     while holder.renewals() == 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -349,14 +357,7 @@ async fn a_terminated_session_is_told_and_never_held_again() {
         "{:?}",
         ended.elapsed()
     );
-    let start = Instant::now();
-    let renewed = loop {
-        match a.backend.renew(&renewal(&request, granted)).await {
-            Ok(renewed) => break renewed,
-            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
-        }
-        sleep(Duration::from_millis(5)).await;
-    };
+    let renewed = a.renew(&request, granted).await;
     assert_eq!(renewed, Renewed::NotOwner);
     let next = a.take(&attempt("k")).await;
     assert!(next.token > granted.token);
@@ -452,10 +453,6 @@ async fn a_read_only_server_grants_nothing_and_loses_nothing() {
             "{mode:?}"
         );
         read_only("off");
-        let start = Instant::now();
-        while let Err(error) = a.backend.renew(&renewal(&request, granted)).await {
-            assert!(start.elapsed() < PATIENCE, "{mode:?}: {error}");
-        }
         assert!(!a.has_lost_a_session(), "{mode:?}");
         assert_eq!(
             a.renew(&request, granted).await,

@@ -6,8 +6,9 @@ use std::{
 };
 
 use pawl_e2e::server::{
+    certs::{Authority, Identity},
     pgbouncer::PgBouncer,
-    postgres::{PostgresOptions, PostgresServer, ServerTls, config},
+    postgres::{PostgresOptions, PostgresServer, config},
 };
 use pawl_lock::{
     Backend, BackendError, HoldId, Key, Owner, Ttl,
@@ -22,8 +23,6 @@ use pawl_sidecar::backend::{
         Credentials, Postgres, PostgresConfig, PostgresMode, SchemaName, grants_sql, schema_sql,
     },
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -396,78 +395,33 @@ async fn a_rotated_password_is_read_again() {
     }
 }
 
-struct Pki {
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self {
-            authority: CertifiedIssuer::self_signed(params, key).unwrap(),
-        }
-    }
-
-    /// A certificate for a name or address, and its key, as PEM.
-    fn issue(&self, name: &str, common_name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, common_name);
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// The client's side: trusts this authority, and shows a certificate if there is one.
-    fn client(&self, shown: Option<(String, String)>) -> rustls::ClientConfig {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.authority.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        match shown {
-            None => config.with_no_client_auth(),
-            Some((certificate, key)) => config
-                .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-                )
-                .unwrap(),
-        }
-    }
-}
-
-fn with_tls(mut config: PostgresConfig, client: rustls::ClientConfig) -> PostgresConfig {
-    config.tls = Some(Arc::new(move || Ok(client.clone())));
+fn with_tls(mut config: PostgresConfig, client: Arc<rustls::ClientConfig>) -> PostgresConfig {
+    config.tls = Some(Arc::new(move || Ok((*client).clone())));
     config
 }
 
-fn tls_server(pki: &Pki, name: &str, hba: &str) -> PostgresServer {
-    let (certificate, key) = pki.issue(name, name);
+fn tls_server(authority: &Authority, server: Identity, hba: &str) -> PostgresServer {
     PostgresServer::start(PostgresOptions {
-        tls: Some(ServerTls {
-            certificate,
-            key,
-            client_authority: pki.authority.pem(),
-        }),
+        tls: Some((server, authority.certificate())),
         // The first line is for the test's own psql.
         hba: format!("host all postgres 127.0.0.1/32 trust\n{hba}"),
         ..PostgresOptions::default()
     })
 }
 
+fn authority() -> (Authority, Identity) {
+    let authority = Authority::new("Test");
+    let server = authority.issue(&["127.0.0.1"], false);
+    (authority, server)
+}
+
 /// TLS verified in full, with a password bound to the channel, and with a client certificate alone.
 #[tokio::test]
 async fn tls_works_with_passwords_and_certificates() {
-    let pki = Pki::new();
+    let (pki, identity) = authority();
     let server = tls_server(
         &pki,
-        "127.0.0.1",
+        identity,
         "hostssl all app all scram-sha-256\nhostssl all robot all cert",
     );
     server.sql("CREATE ROLE app LOGIN PASSWORD 'secret'; CREATE ROLE robot LOGIN");
@@ -491,7 +445,7 @@ async fn tls_works_with_passwords_and_certificates() {
     for statement in grants_sql(&SchemaName::default(), "robot").lines() {
         server.sql(statement);
     }
-    let robot = pki.client(Some(pki.issue("robot", "robot")));
+    let robot = pki.client(Some(&pki.issue(&["robot"], false)));
     works(with_tls(
         as_user(at(&url, PostgresMode::Advisory), "robot", ""),
         robot,
@@ -516,20 +470,19 @@ async fn tls_works_with_passwords_and_certificates() {
 /// N4: an unknown authority, another name, an expired certificate, a server that speaks no TLS: never in plain text.
 #[tokio::test]
 async fn a_server_that_cannot_be_trusted_is_not_used() {
-    let pki = Pki::new();
+    let (pki, _) = authority();
     let client = || pki.client(None);
-    let stranger = tls_server(&Pki::new(), "127.0.0.1", "");
-    fails(
-        with_tls(at(&stranger.url(), PostgresMode::Row), client()),
-        Category::Tls,
-    )
-    .await;
-    let misnamed = tls_server(&pki, "127.0.0.2", "");
-    fails(
-        with_tls(at(&misnamed.url(), PostgresMode::Row), client()),
-        Category::Tls,
-    )
-    .await;
+    let (other, identity) = authority();
+    let stranger = tls_server(&other, identity, "");
+    let misnamed = tls_server(&pki, pki.issue(&["127.0.0.2"], false), "");
+    let expired = tls_server(&pki, pki.issue(&["127.0.0.1"], true), "");
+    for server in [&stranger, &misnamed, &expired] {
+        fails(
+            with_tls(at(&server.url(), PostgresMode::Row), client()),
+            Category::Tls,
+        )
+        .await;
+    }
     let plain = PostgresServer::start(PostgresOptions::default());
     fails(
         with_tls(at(&plain.url(), PostgresMode::Row), client()),
@@ -541,7 +494,7 @@ async fn a_server_that_cannot_be_trusted_is_not_used() {
     let error = fails(unreadable, Category::Tls).await;
     assert!(error.to_string().contains("ca.crt"), "{error}");
     // None of them was spoken to beyond the handshake.
-    for server in [&stranger, &misnamed, &plain] {
+    for server in [&stranger, &misnamed, &expired, &plain] {
         assert!(
             server
                 .sql("SELECT nspname FROM pg_namespace WHERE nspname = 'pawl'")
@@ -553,12 +506,12 @@ async fn a_server_that_cannot_be_trusted_is_not_used() {
 /// Authorities that were swapped in the file are used at the next connect, without a restart.
 #[tokio::test]
 async fn a_swapped_authority_is_read_again() {
-    let (pki, stranger) = (Pki::new(), Pki::new());
-    let server = tls_server(&pki, "127.0.0.1", "");
+    let ((pki, identity), (stranger, _)) = (authority(), authority());
+    let server = tls_server(&pki, identity, "");
     let file = Arc::new(Mutex::new(stranger.client(None)));
     let mut config = at(&server.url(), PostgresMode::Advisory);
     let read = Arc::clone(&file);
-    config.tls = Some(Arc::new(move || Ok(read.lock().unwrap().clone())));
+    config.tls = Some(Arc::new(move || Ok((**read.lock().unwrap()).clone())));
     let backend = Postgres::new(config);
     let error = backend
         .acquire(&attempt("k"))

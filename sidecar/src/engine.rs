@@ -218,6 +218,14 @@ impl Engine {
             .any(|policy| policy.requires_token())
     }
 
+    /// Whether the policy of this lease asks for the pod's bearer token. Not a sign of its owner's life. An id that leads
+    /// to no lease asks for nothing.
+    pub fn lease_requires_token(&self, id: &LeaseId) -> bool {
+        let state = self.state();
+        let lease = state.leases.get(id);
+        lease.is_some_and(|lease| lease.service.settings().requires_token)
+    }
+
     /// Whether the sidecar is shutting down: [`Engine::begin`] answers [`EngineError::Draining`].
     pub fn is_draining(&self) -> bool {
         self.state().is_draining
