@@ -25,11 +25,11 @@ use super::{Server, Traits};
 /// A ttl that a case waits out.
 pub(crate) const SHORT: Duration = Duration::from_millis(700);
 /// A ttl that never ends within a case.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a place lives where its end does not matter.
-const KEEP: Duration = Duration::from_secs(60);
+const KEEP: Duration = Duration::from_mins(1);
 
 /// A case's place on a server: a scope that no other case uses.
 pub struct Bed {

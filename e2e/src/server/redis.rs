@@ -4,12 +4,13 @@ use std::{
     ffi::OsString,
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{Connection, FromRedisValue, RedisResult};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::{
     Process, Program,
@@ -121,7 +122,8 @@ impl RedisServer {
     /// # Panics
     /// If the server cannot be reached or answers with an error.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.try_run(words)
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// Runs a command as the administrator on a connection of its own.

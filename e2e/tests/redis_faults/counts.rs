@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use pawl_e2e::server::redis::RedisServer;
 use pawl_lock::{
-    Backend,
+    Backend, BackendToken,
     backend::{AcquireRequest, Acquired, BackendEvent, Events, Place},
 };
 use pawl_sidecar::backend::redis::Redis;
@@ -27,6 +27,7 @@ async fn a_cold_cycle_is_two_commands_and_publishes_nothing() {
     let a = backend(server.url());
     let warm = attempt();
     let granted = take(&a, &warm).await;
+    Backend::renew(&*a, &renewal(&warm, granted)).await.unwrap();
     a.release(&release(&warm, granted)).await.unwrap();
     let _: String = server.run(&["CONFIG", "RESETSTAT"]);
     for n in 0..50 {
@@ -105,40 +106,54 @@ impl Sidecar {
         }
     }
 
-    /// Serves so many waiters, all of which came at once.
-    async fn serve(&self, waiters: usize) -> usize {
-        let start = Instant::now();
-        let ask = || AcquireRequest {
-            place: Some(Place {
-                age: start.elapsed(),
-                keep: Duration::from_secs(30),
-            }),
-            ..attempt()
+    /// Serves its waiters, one after another. The waiter number n came n milliseconds after those of an hour ago, so
+    /// those of all sidecars came in turns. Answers the tokens and waiters.
+    async fn serve(
+        &self,
+        base: Instant,
+        waiters: impl Iterator<Item = usize>,
+    ) -> Vec<(BackendToken, usize)> {
+        let ask = |waiter: usize| {
+            let came = Duration::from_millis(waiter as u64);
+            let request = AcquireRequest {
+                place: Some(Place {
+                    age: base.elapsed() + Duration::from_hours(1) - came,
+                    keep: Duration::from_secs(30),
+                }),
+                ..attempt()
+            };
+            (waiter, request)
         };
-        let mut asking = ask();
+        let mut served = Vec::new();
+        let mut waiters = waiters.map(ask);
+        let Some((mut waiter, mut asking)) = waiters.next() else {
+            return served;
+        };
         let mut answer = Backend::acquire(&*self.backend, &asking).await.unwrap();
-        for served in 0.. {
+        loop {
             let granted = loop {
                 match answer {
                     Acquired::Granted(granted) => break granted,
                     Acquired::Busy(_) => {
-                        timeout(PATIENCE, self.turn.0.notified())
-                            .await
-                            .expect("its turn comes");
+                        let turn = timeout(PATIENCE, self.turn.0.notified());
+                        turn.await.expect("its turn comes");
                         answer = Backend::acquire(&*self.backend, &asking).await.unwrap();
                     }
                 }
             };
-            let next = (served + 1 < waiters).then(ask);
+            served.push((granted.token, waiter));
+            let next = waiters.next();
             let mut request = release(&asking, granted);
-            request.next.clone_from(&next);
+            request.next = next.as_ref().map(|(_, next)| next.clone());
             let released = self.backend.release(&request).await.unwrap();
             assert!(released.was_owner);
             match (next, released.next) {
-                (Some(next), Some(released)) => (asking, answer) = (next, released),
-                _ => return served + 1,
+                (Some(next), Some(released)) => {
+                    (waiter, asking) = next;
+                    answer = released;
+                }
+                _ => return served,
             }
         }
-        unreachable!("it returns when all are served")
     }
 }
