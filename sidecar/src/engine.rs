@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use futures::task::AtomicWaker;
 use pawl_kit::{admin::Readiness, clock::Clock};
 use pawl_lock::{FencingToken, Key, Owner, PolicyName, backend::FenceVerdict, slot::RenewRefusal};
 
@@ -37,6 +36,7 @@ pub use settings::{BackendConfig, OpenError, Opener, Origin, Settings};
 pub use view::{HolderInfo, KeyInfo, KeyRow, LeaseRow, PolicyView};
 
 use crate::metrics::Metrics;
+use mailbox::Bell;
 use report::Reporter;
 use state::{Fixed, State};
 
@@ -77,7 +77,7 @@ struct Inner {
     clock: Clock,
     opener: Box<dyn Opener>,
     metrics: Metrics,
-    waker: Arc<AtomicWaker>,
+    bell: Arc<Bell>,
     state: RefCell<State>,
     reporter: RefCell<Reporter>,
     /// Whether what the reporter shows is out of date.
@@ -152,20 +152,20 @@ impl Engine {
             readiness,
         } = config;
         let reporter = Reporter::new(&identity, readiness);
-        let waker = Arc::new(AtomicWaker::new());
+        let bell = Arc::<Bell>::default();
         let state = State::new(Fixed {
             clock: clock.clone(),
             identity,
             process: rand::random(),
             limits,
-            waker: Arc::clone(&waker),
+            bell: Arc::clone(&bell),
         });
         Self {
             inner: Rc::new(Inner {
                 clock,
                 opener,
                 metrics,
-                waker,
+                bell,
                 state: RefCell::new(state),
                 reporter: RefCell::new(reporter),
                 is_news: Cell::new(true),
@@ -193,7 +193,7 @@ impl Engine {
     /// Something changed that is reported.
     fn news(&self) {
         self.inner.is_news.set(true);
-        self.inner.waker.wake();
+        self.inner.bell.engine.wake();
     }
 
     fn report(&self, state: &State) {

@@ -90,7 +90,8 @@ async fn run_local(config: Config) -> Result<(), RunError> {
     let admin = Admin::new(readiness, registry, engine.status());
     let admin = bind_admin(config.admin, admin).await?;
 
-    let (drain, engine_ended, api_ended) = (Drain::new(), Drain::new(), Drain::new());
+    let (drain, engine_ended) = (Drain::new(), Drain::new());
+    let engine_signal = engine_ended.signal();
     let mut tasks = Tasks::new();
     tasks.onlooker("signals", signals.run(drain.clone()));
     let policies = Directory::new(&config.policies);
@@ -108,7 +109,7 @@ async fn run_local(config: Config) -> Result<(), RunError> {
         engine_ended.start();
         ended
     });
-    tasks.essential("admin", admin.run(api_ended.signal().draining()));
+    tasks.essential("admin", admin.run(engine_signal.draining()));
     starting.release();
     tasks.run(&drain, config.drain_timeout + GRACE).await?;
     Ok(())

@@ -658,6 +658,7 @@ pub(crate) fn terms(order: Order, lock_delay_ms: u64, retain_ms: u64) -> Terms {
             initial: Duration::from_millis(20),
             max: Duration::from_millis(500),
             factor: 2,
+            is_jittered: true,
         },
         poll: Duration::from_millis(400),
         call_timeout: Duration::from_millis(300),
