@@ -17,10 +17,12 @@
 //! that answers 410 says that the lock had been lost. Run the whole in a task that is not cancelled: a
 //! lease whose program just forgets it is kept until its `maxHold` (or its `ttl` when renewed by hand).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Method;
+use http_body_util::Full;
+use hyper::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -116,6 +118,7 @@ impl Lease {
 pub struct Pawl {
     sidecar: Client,
     policy: String,
+    token_file: Option<PathBuf>,
 }
 
 impl Pawl {
@@ -124,7 +127,18 @@ impl Pawl {
         Ok(Self {
             sidecar: Client::new(address)?,
             policy: policy.to_owned(),
+            token_file: None,
         })
+    }
+
+    /// Shows the bearer token in this file, for a policy with `auth: Token`. Read for each call: it is small, in
+    /// memory, and may be there only after we started.
+    #[must_use]
+    pub fn with_token_file(self, file: Option<PathBuf>) -> Self {
+        Self {
+            token_file: file,
+            ..self
+        }
     }
 
     /// Acquires all of `keys` or none, queueing for `terms.wait`. Cancelled, it gives up its place.
@@ -199,7 +213,7 @@ impl Pawl {
         let once = format!("{:032x}", rand::random::<u128>());
         let mut tries = 0;
         loop {
-            let request = wire::request(
+            let request = self.request(
                 Method::DELETE,
                 &path,
                 &Bytes::new(),
@@ -217,7 +231,7 @@ impl Pawl {
     pub async fn stream(&self, key: &str, terms: &Terms) -> Result<Stream, PawlError> {
         let headers = [("accept", "text/event-stream")];
         let body = wire::json(&terms.body(None));
-        let request = wire::request(Method::POST, &self.path(key), &body, &headers);
+        let request = self.request(Method::POST, &self.path(key), &body, &headers);
         let stream = self
             .sidecar
             .open(request, ANSWER + terms.wait.unwrap_or_default())
@@ -242,6 +256,27 @@ impl Pawl {
         .await
     }
 
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Bytes,
+        headers: &[(&'static str, &str)],
+    ) -> Request<Full<Bytes>> {
+        let token = self
+            .token_file
+            .as_ref()
+            .and_then(|file| std::fs::read_to_string(file).ok());
+        let bearer = token.map(|token| format!("Bearer {}", token.trim_end()));
+        let bearer = bearer.iter().map(|value| ("authorization", value.as_str()));
+        wire::request(
+            method,
+            path,
+            body,
+            &headers.iter().copied().chain(bearer).collect::<Vec<_>>(),
+        )
+    }
+
     fn path(&self, key: &str) -> String {
         format!(
             "/v1/locks/{}/{}",
@@ -259,7 +294,7 @@ impl Pawl {
     ) -> Result<Value, PawlError> {
         let answer = self
             .sidecar
-            .send(wire::request(method, path, body, &[]), wait + ANSWER)
+            .send(self.request(method, path, body, &[]), wait + ANSWER)
             .await?;
         error::check(&answer)
     }
