@@ -27,7 +27,10 @@ impl Direct {
         let release = Script::new(
             "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end",
         );
-        Ok(Self { connection, release })
+        Ok(Self {
+            connection,
+            release,
+        })
     }
 
     /// Takes and releases the lock `key`.
@@ -44,8 +47,17 @@ impl Direct {
             .query_async(&mut self.connection)
             .await?;
         taken.ok_or("the lock is held by another")?;
-        let released: u32 = self.release.key(key).arg(owner).invoke_async(&mut self.connection).await?;
-        if released == 1 { Ok(()) } else { Err("the lock was lost".into()) }
+        let released: u32 = self
+            .release
+            .key(key)
+            .arg(owner)
+            .invoke_async(&mut self.connection)
+            .await?;
+        if released == 1 {
+            Ok(())
+        } else {
+            Err("the lock was lost".into())
+        }
     }
 
     /// How many commands the server took from its clients so far; those that a script runs inside do not count.
@@ -53,7 +65,10 @@ impl Direct {
     /// # Errors
     /// Those of the connection.
     pub async fn commands(&mut self) -> Result<u64, Error> {
-        let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut self.connection).await?;
+        let info: String = redis::cmd("INFO")
+            .arg("commandstats")
+            .query_async(&mut self.connection)
+            .await?;
         Ok(client_commands(&info))
     }
 }
@@ -62,7 +77,18 @@ impl Direct {
 /// names here. `PUBLISH` and `SET` count only where no script calls them, which the scripts of Pawl do; so the scripts alone are
 /// its commands, and a client that sends others by hand is not measured with this.
 fn client_commands(info: &str) -> u64 {
-    let scripts = ["evalsha", "evalsha_ro", "eval", "eval_ro", "fcall", "fcall_ro", "script|load", "delex", "delifeq", "wait"];
+    let scripts = [
+        "evalsha",
+        "evalsha_ro",
+        "eval",
+        "eval_ro",
+        "fcall",
+        "fcall_ro",
+        "script|load",
+        "delex",
+        "delifeq",
+        "wait",
+    ];
     info.lines()
         .filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="))
         .filter(|(name, _)| scripts.contains(name))

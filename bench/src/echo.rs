@@ -23,7 +23,9 @@ pub async fn serve(address: SocketAddr) -> Result<(), Error> {
         stream.set_nodelay(true)?;
         connections.spawn(async move {
             // A client that closes is the ordinary end.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(echo)).await;
+            let _ = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(echo))
+                .await;
         });
         while connections.try_join_next().is_some() {}
     }

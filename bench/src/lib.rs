@@ -9,12 +9,10 @@
 pub mod cases;
 pub mod direct;
 pub mod echo;
-pub mod http;
 pub mod peers;
 pub mod pin;
 pub mod report;
 pub mod rounds;
-pub mod sidecar;
 
 /// What a case fails with: it is shown to the one who measures and ends the case.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

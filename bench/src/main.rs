@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use pawl_bench::{Error, cases, echo, report, sidecar};
+use pawl_bench::{Error, cases, echo, report};
 
 /// Measures Pawl against other ways to the same end, in one run on one machine.
 ///
@@ -19,9 +19,6 @@ struct Arguments {
     /// Where the results go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// The sidecar to measure; by default the one that was built beside this program.
-    #[arg(long)]
-    sidecar_bin: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -52,7 +49,10 @@ enum Case {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
@@ -72,24 +72,28 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         echo::serve(address).await?;
         return Ok(ExitCode::SUCCESS);
     }
-    let binary = match arguments.sidecar_bin {
-        Some(binary) => binary,
-        None => sidecar::built_beside()?,
+    let chosen = if arguments.cases.is_empty() {
+        Case::value_variants()
+    } else {
+        &arguments.cases
     };
-    let chosen = if arguments.cases.is_empty() { Case::value_variants() } else { &arguments.cases };
     let mut measures = Vec::new();
     for case in chosen {
         eprintln!("measuring {case:?} ...");
         measures.extend(match case {
-            Case::Memory => cases::memory::measure(&binary).await?,
-            Case::Redis => cases::redis::measure(&binary).await?,
-            Case::Redlock => cases::redlock::measure(&binary, &arguments.out.join("peers")).await?,
-            Case::Idle => cases::idle::measure(&binary).await?,
-            Case::Waiters => cases::waiters::measure(&binary).await?,
-            Case::Contended => cases::contended::measure(&binary).await?,
+            Case::Memory => cases::memory::measure().await?,
+            Case::Redis => cases::redis::measure().await?,
+            Case::Redlock => cases::redlock::measure(&arguments.out.join("peers")).await?,
+            Case::Idle => cases::idle::measure().await?,
+            Case::Waiters => cases::waiters::measure().await?,
+            Case::Contended => cases::contended::measure().await?,
         });
     }
     print!("{}", report::table(&measures));
     report::write(&arguments.out, &measures)?;
-    Ok(if measures.iter().all(report::Measure::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if measures.iter().all(report::Measure::holds) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -33,8 +33,15 @@ impl Peer {
         for file in ["package.json", "package-lock.json", "main.mjs"] {
             std::fs::copy(sources().join("node").join(file), folder.join(file))?;
         }
-        run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(&folder))?;
-        Self::start("redlock (npm)", tokio::process::Command::new("node").arg(folder.join("main.mjs")).args(nodes))
+        run(Command::new("npm")
+            .args(["ci", "--no-audit", "--no-fund", "--silent"])
+            .current_dir(&folder))?;
+        Self::start(
+            "redlock (npm)",
+            tokio::process::Command::new("node")
+                .arg(folder.join("main.mjs"))
+                .args(nodes),
+        )
     }
 
     /// [redsync](https://github.com/go-redsync/redsync) on Go.
@@ -44,8 +51,15 @@ impl Peer {
     pub fn redsync(nodes: &[String], scratch: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(scratch)?;
         let program = scratch.canonicalize()?.join("redsync");
-        run(Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(sources().join("go")))?;
-        Self::start("redsync (Go)", tokio::process::Command::new(program).args(nodes))
+        run(Command::new("go")
+            .args(["build", "-o"])
+            .arg(&program)
+            .arg(".")
+            .current_dir(sources().join("go")))?;
+        Self::start(
+            "redsync (Go)",
+            tokio::process::Command::new(program).args(nodes),
+        )
     }
 
     fn start(name: &'static str, command: &mut tokio::process::Command) -> Result<Self, Error> {
@@ -57,7 +71,11 @@ impl Peer {
             .map_err(|error| format!("{name}: {error}"))?;
         let input = process.stdin.take().ok_or("the peer has no input")?;
         let output = process.stdout.take().ok_or("the peer has no output")?;
-        Ok(Self { name, process, pipes: Mutex::new((input, BufReader::new(output).lines())) })
+        Ok(Self {
+            name,
+            process,
+            pipes: Mutex::new((input, BufReader::new(output).lines())),
+        })
     }
 
     /// Its process id.
@@ -85,7 +103,9 @@ fn sources() -> PathBuf {
 }
 
 fn run(command: &mut Command) -> Result<(), Error> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         Ok(())
     } else {

@@ -51,8 +51,10 @@ impl Cores {
     ///
     /// # Errors
     /// If `taskset` is missing or refuses.
-    pub fn pin(self, pid: u32) -> Result<(), Error> {
-        let output = Command::new("taskset").args(["-a", "-c", "-p", self.list(), &pid.to_string()]).output()?;
+    pub fn pin(self, pid: i32) -> Result<(), Error> {
+        let output = Command::new("taskset")
+            .args(["-a", "-c", "-p", self.list(), &pid.to_string()])
+            .output()?;
         if output.status.success() {
             Ok(())
         } else {

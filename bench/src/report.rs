@@ -45,7 +45,9 @@ impl Measure {
 
 /// The measures as a Markdown table.
 pub fn table(measures: &[Measure]) -> String {
-    let mut table = String::from("| case | what | reached | asked for | | made of |\n|---|---|---|---|---|---|\n");
+    let mut table = String::from(
+        "| case | what | reached | asked for | | made of |\n|---|---|---|---|---|---|\n",
+    );
     for measure in measures {
         let bound = match measure.bound {
             None => String::from("-"),
@@ -53,9 +55,19 @@ pub fn table(measures: &[Measure]) -> String {
             Some(Bound::AtLeast(bound)) => format!(">= {bound}"),
         };
         let verdict = if measure.holds() { "ok" } else { "MISSED" };
-        let Measure { case, what, value, unit, detail, .. } = measure;
+        let Measure {
+            case,
+            what,
+            value,
+            unit,
+            detail,
+            ..
+        } = measure;
         // Writing to a string does not fail.
-        let _ = writeln!(table, "| {case} | {what} | {value:.3} {unit} | {bound} | {verdict} | {detail} |");
+        let _ = writeln!(
+            table,
+            "| {case} | {what} | {value:.3} {unit} | {bound} | {verdict} | {detail} |"
+        );
     }
     table
 }
@@ -66,7 +78,10 @@ pub fn table(measures: &[Measure]) -> String {
 /// Those of the file system.
 pub fn write(folder: &Path, measures: &[Measure]) -> Result<(), crate::Error> {
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("bench.json"), serde_json::to_vec_pretty(measures)?)?;
+    fs::write(
+        folder.join("bench.json"),
+        serde_json::to_vec_pretty(measures)?,
+    )?;
     fs::write(folder.join("bench.md"), table(measures))?;
     Ok(())
 }
@@ -76,7 +91,14 @@ mod tests {
     use super::*;
 
     fn measure(value: f64, bound: Option<Bound>) -> Measure {
-        Measure { case: "c", what: "w".into(), value, unit: "x", bound, detail: String::new() }
+        Measure {
+            case: "c",
+            what: "w".into(),
+            value,
+            unit: "x",
+            bound,
+            detail: String::new(),
+        }
     }
 
     #[test]

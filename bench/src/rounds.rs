@@ -51,7 +51,10 @@ where
     })
 }
 
-async fn time(clock: &Clock, round: impl Future<Output = Result<u32, Error>>) -> Result<f64, Error> {
+async fn time(
+    clock: &Clock,
+    round: impl Future<Output = Result<u32, Error>>,
+) -> Result<f64, Error> {
     let start = clock.now();
     let cycles = round.await?;
     Ok(clock.now().saturating_since(start).as_secs_f64() / f64::from(cycles))
@@ -61,7 +64,11 @@ async fn time(clock: &Clock, round: impl Future<Output = Result<u32, Error>>) ->
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
 }
 
 /// Jain's index of fairness: 1 when all shares are equal, 1/n when one has all.
@@ -72,7 +79,11 @@ pub fn jain(shares: &[f64]) -> f64 {
     let squares: f64 = shares.iter().map(|share| share * share).sum();
     #[expect(clippy::cast_precision_loss, reason = "a handful of shares")]
     let count = shares.len() as f64;
-    if squares == 0.0 { 1.0 } else { sum * sum / (count * squares) }
+    if squares == 0.0 {
+        1.0
+    } else {
+        sum * sum / (count * squares)
+    }
 }
 
 #[cfg(test)]

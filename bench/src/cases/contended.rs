@@ -1,21 +1,23 @@
 //! One key, 64 waiters over four sidecars on one Redis, first come, first served: what a cycle costs the server, and how fairly the
 //! key goes round.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use pawl_e2e::server::redis::Redis;
+use pawl_e2e::{
+    http::Connection,
+    server::redis::{RedisOptions, RedisServer},
+    sidecar::Sidecar,
+};
 use pawl_kit::clock::Clock;
 use serde_json::json;
 
 use crate::{
     Error,
     direct::Direct,
-    http::Connection,
     report::{Bound, Measure},
     rounds::jain,
-    sidecar::{POLICY, Sidecar},
 };
 
 const SIDECARS: usize = 4;
@@ -26,8 +28,8 @@ const RUN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Those of the servers and connections.
-pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
-    let redis = Redis::start()?;
+pub async fn measure() -> Result<Vec<Measure>, Error> {
+    let redis = RedisServer::start(RedisOptions::default());
     let spec = json!({
         "purpose": "Efficiency",
         "backend": { "redis": { "url": redis.url() } },
@@ -35,11 +37,11 @@ pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
     });
     let mut sidecars = Vec::new();
     for _ in 0..SIDECARS {
-        sidecars.push(Sidecar::start(binary, &spec).await?);
+        sidecars.push(Sidecar::start(&spec).await);
     }
     let mut counter = Direct::open(&redis.url()).await?;
     let clock = Clock::system();
-    let path = format!("/v1/locks/{POLICY}/contended");
+    let path = format!("/v1/locks/test/contended");
     let before = counter.commands().await?;
     let end = clock.now().saturating_add(RUN);
     let waiters = (0..WAITERS).map(|waiter| {
@@ -48,7 +50,9 @@ pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
             let mut connection = Connection::open(api).await?;
             let mut cycles = 0_u32;
             while clock.now() < end {
-                connection.cycle(path, Bytes::from_static(br#"{"wait":"30s"}"#)).await?;
+                connection
+                    .cycle(path, Bytes::from_static(br#"{"wait":"30s"}"#))
+                    .await?;
                 cycles += 1;
             }
             Ok::<_, Error>(cycles)

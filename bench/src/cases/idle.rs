@@ -1,14 +1,15 @@
 //! A sidecar that has nothing to do: how much it keeps, and how soon it is there.
 
-use std::path::Path;
-
-use pawl_e2e::server::redis::Redis;
+use pawl_e2e::{
+    http::Connection,
+    server::redis::{RedisOptions, RedisServer},
+    sidecar::Sidecar,
+};
 use serde_json::json;
 
 use crate::{
     Error,
     report::{Bound, Measure},
-    sidecar::Sidecar,
 };
 
 const STARTS: usize = 9;
@@ -17,16 +18,16 @@ const STARTS: usize = 9;
 ///
 /// # Errors
 /// Those of the servers.
-pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
-    let redis = Redis::start()?;
+pub async fn measure() -> Result<Vec<Measure>, Error> {
+    let redis = RedisServer::start(RedisOptions::default());
     let spec = json!({ "purpose": "Efficiency", "backend": { "redis": { "url": redis.url() } } });
     let (mut resident, mut ready) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
-        let sidecar = Sidecar::start(binary, &spec).await?;
+        let sidecar = Sidecar::start(&spec).await;
         ready.push(sidecar.ready_after);
         // The subscription and the first look at the server are behind it then.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        resident.push(sidecar.resident()?);
+        resident.push(sidecar.resident());
     }
     resident.sort_unstable();
     ready.sort_unstable();

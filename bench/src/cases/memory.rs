@@ -1,10 +1,11 @@
 //! What the sidecar itself costs: a cycle on the memory backend against two requests to a bare server.
 
-use std::{net::SocketAddr, path::Path, process::Stdio};
+use std::{net::SocketAddr, process::Stdio};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use hyper::Method;
+use pawl_e2e::{http::Connection, sidecar::Sidecar};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -13,11 +14,9 @@ use tokio::{
 
 use crate::{
     Error,
-    http::Connection,
     pin::Cores,
     report::{Bound, Measure},
     rounds::compare,
-    sidecar::{POLICY, Sidecar},
 };
 
 const CYCLES_A_ROUND: u32 = 3_000;
@@ -26,14 +25,15 @@ const CYCLES_A_ROUND: u32 = 3_000;
 ///
 /// # Errors
 /// Those of the servers and connections.
-pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
-    let sidecar = Sidecar::start(binary, &json!({ "purpose": "Efficiency", "backend": { "memory": {} } })).await?;
+pub async fn measure() -> Result<Vec<Measure>, Error> {
+    let sidecar =
+        Sidecar::start(&json!({ "purpose": "Efficiency", "backend": { "memory": {} } })).await;
     let (echo, address) = start_echo().await?;
-    let echo_pid = echo.id().ok_or("the reference server ended")?;
+    let echo_pid = i32::try_from(echo.id().ok_or("the reference server ended")?)?;
     let mut measures = Vec::new();
     for cores in Cores::ALL {
         cores.pin_self()?;
-        cores.pin(sidecar.pid())?;
+        cores.pin(sidecar.id())?;
         cores.pin(echo_pid)?;
         for connections in [1_u32, 64] {
             let compared = compare(
@@ -43,11 +43,17 @@ pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
             .await?;
             measures.push(Measure {
                 case: "memory",
-                what: format!("cycle on memory, {connections} connections, {}", cores.name()),
+                what: format!(
+                    "cycle on memory, {connections} connections, {}",
+                    cores.name()
+                ),
                 value: compared.ratio,
                 unit: "x",
                 bound: Some(Bound::AtMost(1.4)),
-                detail: format!("{:?} to {:?} for two echoed requests", compared.ours, compared.reference),
+                detail: format!(
+                    "{:?} to {:?} for two echoed requests",
+                    compared.ours, compared.reference
+                ),
             });
         }
     }
@@ -64,7 +70,7 @@ async fn run(address: SocketAddr, connections: u32, kind: Kind) -> Result<u32, E
     let cycles = CYCLES_A_ROUND / connections;
     let clients = (0..connections).map(|client| async move {
         let mut connection = Connection::open(address).await?;
-        let path = format!("/v1/locks/{POLICY}/client/{client}");
+        let path = format!("/v1/locks/test/client/{client}");
         let lease = format!("/v1/leases/{:032x}", client);
         // The same number of bytes goes each way, as near as an echo can.
         let body = Bytes::from_static(br#"{"ttl":"10s"}"#);
@@ -73,7 +79,9 @@ async fn run(address: SocketAddr, connections: u32, kind: Kind) -> Result<u32, E
                 Kind::Lock => connection.cycle(&path, body.clone()).await?,
                 Kind::Echo => {
                     connection.send(Method::POST, &path, body.clone()).await?;
-                    connection.send(Method::DELETE, &lease, Bytes::new()).await?;
+                    connection
+                        .send(Method::DELETE, &lease, Bytes::new())
+                        .await?;
                 }
             }
         }
@@ -90,7 +98,10 @@ async fn start_echo() -> Result<(Child, SocketAddr), Error> {
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let output = echo.stdout.take().ok_or("the reference server has no output")?;
+    let output = echo
+        .stdout
+        .take()
+        .ok_or("the reference server has no output")?;
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line).await?;
     Ok((echo, line.trim().parse()?))

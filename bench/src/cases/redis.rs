@@ -1,19 +1,19 @@
 //! Pawl on Redis against a client written by hand on the same Redis: a fresh key each time, and the same key again and again.
 
-use std::path::Path;
-
 use bytes::Bytes;
-use pawl_e2e::server::redis::Redis;
+use pawl_e2e::{
+    http::Connection,
+    server::redis::{RedisOptions, RedisServer},
+    sidecar::Sidecar,
+};
 use serde_json::json;
 
 use crate::{
     Error,
     direct::Direct,
-    http::Connection,
     pin::Cores,
     report::{Bound, Measure},
     rounds::compare,
-    sidecar::{POLICY, Sidecar},
 };
 
 const CYCLES_A_ROUND: u32 = 1_000;
@@ -22,28 +22,32 @@ const CYCLES_A_ROUND: u32 = 1_000;
 ///
 /// # Errors
 /// Those of the servers and connections.
-pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
-    let redis = Redis::start()?;
+pub async fn measure() -> Result<Vec<Measure>, Error> {
+    let redis = RedisServer::start(RedisOptions::default());
     let spec = json!({
         "purpose": "Efficiency",
         "backend": { "redis": { "url": redis.url() } },
         "keys": { "maxHeld": 1_000_000 },
     });
-    let sidecar = Sidecar::start(binary, &spec).await?;
+    let sidecar = Sidecar::start(&spec).await;
     let mut connection = Connection::open(sidecar.api).await?;
     let mut direct = Direct::open(&redis.url()).await?;
     let mut measures = Vec::new();
     for cores in Cores::ALL {
         cores.pin_self()?;
-        cores.pin(sidecar.pid())?;
-        cores.pin(redis.pid())?;
+        cores.pin(sidecar.id())?;
+        cores.pin(redis.id())?;
         measures.push(cold(&mut connection, &mut direct, cores).await?);
         measures.extend(repeated(&mut connection, &mut direct, cores).await?);
     }
     Ok(measures)
 }
 
-async fn cold(connection: &mut Connection, direct: &mut Direct, cores: Cores) -> Result<Measure, Error> {
+async fn cold(
+    connection: &mut Connection,
+    direct: &mut Direct,
+    cores: Cores,
+) -> Result<Measure, Error> {
     let (mut ours, mut theirs) = (0_u32, 0_u32);
     // Both closures hand out a future that borrows its connection, so the connections go through cells.
     let connection = tokio::sync::Mutex::new(connection);
@@ -56,7 +60,10 @@ async fn cold(connection: &mut Connection, direct: &mut Direct, cores: Cores) ->
             async move {
                 let mut connection = connection.lock().await;
                 for cycle in 0..CYCLES_A_ROUND {
-                    let path = format!("/v1/locks/{POLICY}/cold/{}/{round}/{cycle}", cores.name().replace(' ', "-"));
+                    let path = format!(
+                        "/v1/locks/test/cold/{}/{round}/{cycle}",
+                        cores.name().replace(' ', "-")
+                    );
                     connection.cycle(&path, Bytes::new()).await?;
                 }
                 Ok(CYCLES_A_ROUND)
@@ -94,7 +101,7 @@ async fn repeated(
     let mut counter = direct.clone();
     let connection = tokio::sync::Mutex::new(connection);
     let direct = tokio::sync::Mutex::new(direct);
-    let path = format!("/v1/locks/{POLICY}/repeated");
+    let path = format!("/v1/locks/test/repeated");
     let compared = compare(
         || async {
             let mut connection = connection.lock().await;

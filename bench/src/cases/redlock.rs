@@ -3,18 +3,20 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use pawl_e2e::server::redis::Redis;
+use pawl_e2e::{
+    http::Connection,
+    server::redis::{RedisOptions, RedisServer},
+    sidecar::Sidecar,
+};
 use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
     Error,
-    http::Connection,
     peers::Peer,
     pin::Cores,
     report::{Bound, Measure},
     rounds::compare,
-    sidecar::{POLICY, Sidecar},
 };
 
 const NODES: usize = 5;
@@ -24,10 +26,15 @@ const CYCLES_A_ROUND: u32 = 300;
 ///
 /// # Errors
 /// Those of the servers, connections and peers.
-pub async fn measure(binary: &Path, scratch: &Path) -> Result<Vec<Measure>, Error> {
-    let nodes = (0..NODES).map(|_| Redis::start()).collect::<Result<Vec<_>, _>>()?;
+pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
+    let nodes = (0..NODES)
+        .map(|_| RedisServer::start(RedisOptions::default()))
+        .collect::<Result<Vec<_>, _>>()?;
     let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
-    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+    let addresses: Vec<String> = nodes
+        .iter()
+        .map(|node| format!("127.0.0.1:{}", node.port()))
+        .collect();
     let spec = json!({
         "purpose": "Efficiency",
         "backend": { "redlock": { "nodes": urls.iter().map(|url| json!({ "url": url })).collect::<Vec<_>>() } },
@@ -36,10 +43,13 @@ pub async fn measure(binary: &Path, scratch: &Path) -> Result<Vec<Measure>, Erro
         "lease": { "ttl": "10s", "maxTtl": "10s" },
         "keys": { "maxHeld": 1_000_000 },
     });
-    let sidecar = Sidecar::start(binary, &spec).await?;
+    let sidecar = Sidecar::start(&spec).await;
     wait_until_nodes_count(&sidecar).await?;
     Cores::Two.pin_self()?;
-    let peers = [Peer::redlock_npm(&addresses, scratch)?, Peer::redsync(&addresses, scratch)?];
+    let peers = [
+        Peer::redlock_npm(&addresses, scratch)?,
+        Peer::redsync(&addresses, scratch)?,
+    ];
     let connection = Mutex::new(Connection::open(sidecar.api).await?);
     let mut measures = Vec::new();
     let mut fresh = 0_u32;
@@ -52,7 +62,12 @@ pub async fn measure(binary: &Path, scratch: &Path) -> Result<Vec<Measure>, Erro
                 async move {
                     let mut connection = connection.lock().await;
                     for cycle in 0..CYCLES_A_ROUND {
-                        connection.cycle(&format!("/v1/locks/{POLICY}/cold/{round}/{cycle}"), Bytes::new()).await?;
+                        connection
+                            .cycle(
+                                &format!("/v1/locks/test/cold/{round}/{cycle}"),
+                                Bytes::new(),
+                            )
+                            .await?;
                     }
                     Ok(CYCLES_A_ROUND)
                 }
@@ -76,7 +91,11 @@ pub async fn measure(binary: &Path, scratch: &Path) -> Result<Vec<Measure>, Erro
 async fn wait_until_nodes_count(sidecar: &Sidecar) -> Result<(), Error> {
     let mut connection = Connection::open(sidecar.api).await?;
     for _ in 0..600 {
-        if connection.cycle(&format!("/v1/locks/{POLICY}/first"), Bytes::new()).await.is_ok() {
+        if connection
+            .cycle(&format!("/v1/locks/test/first"), Bytes::new())
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;

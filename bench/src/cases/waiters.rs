@@ -1,17 +1,16 @@
 //! Ten thousand callers that wait for one key, each on a connection of its own: what each costs the sidecar.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use pawl_e2e::{http::Connection, sidecar::Sidecar};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     Error,
-    http::Connection,
     report::{Bound, Measure},
-    sidecar::{POLICY, Sidecar},
 };
 
 const WAITERS: u32 = 10_000;
@@ -20,7 +19,7 @@ const WAITERS: u32 = 10_000;
 ///
 /// # Errors
 /// Those of the sidecar and the connections, and a sidecar that does not park them all.
-pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
+pub async fn measure() -> Result<Vec<Measure>, Error> {
     raise_file_limit()?;
     let spec = json!({
         "purpose": "Efficiency",
@@ -28,14 +27,14 @@ pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
         "acquire": { "maxWait": "10m" },
         "keys": { "maxWaiters": WAITERS },
     });
-    let sidecar = Sidecar::start(binary, &spec).await?;
-    let path = format!("/v1/locks/{POLICY}/parked");
+    let sidecar = Sidecar::start(&spec).await;
+    let path = format!("/v1/locks/test/parked");
     let mut holder = Connection::open(sidecar.api).await?;
     let (status, _) = holder.send(Method::POST, &path, Bytes::new()).await?;
     if status != StatusCode::OK {
         return Err(format!("the holder got {status}").into());
     }
-    let before = sidecar.resident()?;
+    let before = sidecar.resident();
     let host = sidecar.api;
     let request = format!(
         "POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n{{\"wait\":\"10m\"}}"
@@ -47,7 +46,7 @@ pub async fn measure(binary: &Path) -> Result<Vec<Measure>, Error> {
         parked.push(stream);
     }
     wait_until_parked(&mut holder, &path).await?;
-    let after = sidecar.resident()?;
+    let after = sidecar.resident();
     drop(parked);
     #[expect(clippy::cast_precision_loss, reason = "kilobytes, for people")]
     let each = (after - before) as f64 / f64::from(WAITERS) / 1e3;
@@ -84,7 +83,16 @@ fn raise_file_limit() -> Result<(), Error> {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Some(u64::from(WAITERS) + 1_000);
     if limit.maximum.is_some() && limit.maximum < wanted {
-        return Err(format!("{WAITERS} connections need a limit of open files above it: raise `ulimit -Hn`").into());
+        return Err(format!(
+            "{WAITERS} connections need a limit of open files above it: raise `ulimit -Hn`"
+        )
+        .into());
     }
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: limit.maximum })?)
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: wanted,
+            maximum: limit.maximum,
+        },
+    )?)
 }
