@@ -121,7 +121,8 @@ impl RedisServer {
     /// # Panics
     /// If the server cannot be reached or answers with an error.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.try_run(words)
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// Runs a command as the administrator on a connection of its own.
