@@ -9,6 +9,7 @@ end
 
 local function extend(a, holder)
   local till = now + a.ttl
+  if a.proposed then till = math.max(till, holder and holder.till or state.till or 0) end
   local token = state.token
   if holder then
     local _, since
@@ -26,7 +27,7 @@ local function extend(a, holder)
 end
 
 local function grant(a)
-  local token, till = math.max(state.token + 1, now), now + a.ttl
+  local token, till = math.max(state.token + 1, a.proposed or now), now + a.ttl
   if token > MAX_TOKEN then
     return redis.error_reply('PAWLCLOCK the clock of the server is beyond the range of tokens')
   end
@@ -119,12 +120,14 @@ local function acquire(a)
   return busy(a, till)
 end
 
--- An attempt from eight arguments.
+-- An attempt from eight arguments, and the token that the caller proposes where several nodes decide. Such a node
+-- never brings an end forward: a call that comes late must not shorten what a later one extended.
 local function attempt(from)
   local order = ARGV[from + 3]
   return {
     id = ARGV[from], mode = ARGV[from + 1], ttl = tonumber(ARGV[from + 2]), is_fifo = order == 'f',
     age = tonumber(ARGV[from + 4]), keep = tonumber(ARGV[from + 5]), delay = tonumber(ARGV[from + 6]),
     owner = ARGV[from + 7], channel = ARGV[1], remember = tonumber(ARGV[2]),
+    proposed = tonumber(ARGV[from + 8] or ''),
   }
 end
