@@ -156,7 +156,10 @@ impl Redis {
             let next = Some(Acquired::Busy(Busy::default()));
             return Ok(Released { next, ..released });
         }
-        let released = self.calls.release(&connection, request, Some(next), None).await?;
+        let released = self
+            .calls
+            .release(&connection, request, Some(next), None)
+            .await?;
         if let Some(Acquired::Granted(_)) = released.next {
             self.confirm_grant(&connection, next).await?;
         }

@@ -78,14 +78,13 @@ impl Redlock {
         let ear: Arc<Ear> = Arc::default();
         let mut nodes: Vec<Node> = Vec::with_capacity(config.nodes.len());
         for (index, url) in config.nodes.iter().enumerate() {
-            let endpoint =
-                config
-                    .node(url)
-                    .endpoint()
-                    .map_err(|source| InvalidNodes::Url {
-                        node: index + 1,
-                        source,
-                    })?;
+            let endpoint = config
+                .node(url)
+                .endpoint()
+                .map_err(|source| InvalidNodes::Url {
+                    node: index + 1,
+                    source,
+                })?;
             let server = endpoint.name();
             if nodes
                 .iter()

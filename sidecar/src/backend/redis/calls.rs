@@ -16,9 +16,7 @@ use super::{
     TOMBSTONE,
     connection::{Connection, Invocation},
     letter, reply,
-    scripts::{
-        ABANDON, ACQUIRE, FENCE, INSPECT, PROBE, RAISE, RELEASE, RENEW, Script, TAKE_BACK,
-    },
+    scripts::{ABANDON, ACQUIRE, FENCE, INSPECT, PROBE, RAISE, RELEASE, RENEW, Script, TAKE_BACK},
 };
 use crate::backend::Scope;
 
@@ -286,7 +284,10 @@ impl Calls {
     }
 
     /// Tries every command that scripts use.
-    pub(in crate::backend) async fn probe(&self, connection: &Connection) -> Result<Probed, BackendError> {
+    pub(in crate::backend) async fn probe(
+        &self,
+        connection: &Connection,
+    ) -> Result<Probed, BackendError> {
         // No key has a brace in it, so this is no lock's.
         let base = format!("{}{}|{{probe}}", self.prefix(), self.scope);
         let mut script = Invocation::new(&PROBE, 6, 1);

@@ -8,9 +8,7 @@ use futures::{
 };
 use pawl_lock::{
     BackendError, BackendToken, Instant,
-    backend::{
-        AcquireRequest, Acquired, Category, Granted, Outcome, ReleaseRequest, Released,
-    },
+    backend::{AcquireRequest, Acquired, Category, Granted, Outcome, ReleaseRequest, Released},
     quorum::{Verdict, is_worth},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -45,13 +43,7 @@ pub(super) async fn attempt(
     let request = Arc::new(request.clone());
     let release = release.map(Arc::new);
     let mut answers = nodes.ask(patience, |nodes, node| {
-        cast(
-            nodes,
-            node,
-            release.clone(),
-            Arc::clone(&request),
-            proposed,
-        )
+        cast(nodes, node, release.clone(), Arc::clone(&request), proposed)
     });
     let mut tally = Tally::new(nodes.quorum);
     let (mut owners, mut strangers, mut late) = (0, 0, Vec::new());

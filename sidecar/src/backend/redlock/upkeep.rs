@@ -182,7 +182,10 @@ pub(super) async fn abandon(
     if quorum.is_majority(settled) {
         return Ok(Abandoned::Settled);
     }
-    if errors.iter().any(|error| error.category() == Category::Config) {
+    if errors
+        .iter()
+        .any(|error| error.category() == Category::Config)
+    {
         return Err(nodes.unreachable(settled, &errors));
     }
     Ok(Abandoned::Unsettled)
