@@ -200,6 +200,28 @@ mod tests {
         }
     }
 
+    /// A machine cannot be suspended for a test, but a time namespace can set its boot clock a day ahead of its
+    /// monotonic clock, as a suspend of a day does. /proc/uptime shows the boot clock.
+    #[test]
+    fn time_spent_suspended_counts() {
+        let told = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--time", "--boottime", "86400"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "clock::tests::the_system_clock_is_the_boot_clock_and_never_goes_back",
+            ])
+            .output()
+            .expect("unshare of the package util-linux");
+        let text = String::from_utf8_lossy(&told.stdout);
+        let failed = String::from_utf8_lossy(&told.stderr);
+        assert!(
+            told.status.success(),
+            "needs user and time namespaces: {failed}{text}"
+        );
+        assert!(text.contains("1 passed"), "{text}");
+    }
+
     #[tokio::test]
     async fn sleeping_on_the_system_clock_never_ends_early() {
         let clock = Clock::system();
