@@ -146,5 +146,5 @@ fn sidecar(options: &Options) -> Result<Option<Pawl>, StartError> {
     }
     let pawl = Pawl::new(&options.sidecar, policy)
         .map_err(|e| StartError::Options(format!("--sidecar: {e}")))?;
-    Ok(Some(pawl))
+    Ok(Some(pawl.with_token_file(options.token_file.clone())))
 }

@@ -17,156 +17,75 @@
 //! that answers 410 says that the lock had been lost. Run the whole in a task that is not cancelled: a
 //! lease whose program just forgets it is kept until its `maxHold` (or its `ttl` when renewed by hand).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Method;
+use http_body_util::Full;
+use hyper::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::clock::{self, Instant};
-use crate::units::format_duration;
+use crate::clock;
 use crate::wire::{self, Client, WireError};
 
 mod error;
+mod lease;
 mod stream;
+mod terms;
 pub use error::PawlError;
+pub use lease::Lease;
 pub use stream::{Event, Stream};
+pub use terms::Terms;
 
 /// How long the sidecar may take beyond the time a call is allowed to wait.
 const ANSWER: Duration = Duration::from_secs(5);
-/// What a key may have besides letters and digits.
-const IN_KEY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
+/// All but what a key may have besides letters and digits, `._:/@-`.
+const NOT_IN_KEY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b':')
+    .remove(b'/')
     .remove(b'@')
     .remove(b'-');
-
-/// What is asked of a lock; what is `None` is as the policy says.
-#[derive(Debug, Clone, Default)]
-pub struct Terms {
-    /// How long the lease lives without a renewal.
-    pub ttl: Option<Duration>,
-    /// How long to queue for it.
-    pub wait: Option<Duration>,
-    /// The name that others are shown.
-    pub owner: Option<String>,
-    /// Whether the sidecar renews it (`true`) or [`Pawl::renew`] does (`false`).
-    pub auto_renew: Option<bool>,
-}
-
-impl Terms {
-    fn body(&self, keys: Option<&[&str]>) -> Value {
-        let mut body = json!({});
-        for (name, value) in [
-            ("ttl", self.ttl.map(|d| format_duration(d).into())),
-            ("wait", self.wait.map(|d| format_duration(d).into())),
-            ("owner", self.owner.clone().map(Value::from)),
-            (
-                "renew",
-                self.auto_renew
-                    .map(|auto| if auto { "auto" } else { "manual" }.into()),
-            ),
-            ("keys", keys.map(Value::from)),
-        ] {
-            if let Some(value) = value {
-                body[name] = value;
-            }
-        }
-        body
-    }
-}
-
-/// A lock that was granted.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    id: String,
-    /// One fencing token per key, in the order of the keys.
-    tokens: Vec<u64>,
-    /// From when we held it, at the latest.
-    pub since: Instant,
-    /// From when we must not believe that we hold it, unless it is renewed.
-    pub deadline: Instant,
-    /// How long it was queued for.
-    pub waited: Duration,
-}
-
-impl Lease {
-    /// Whether it is still ours by our own clock. Ask right before the write, and fence the write too:
-    /// a process may be paused between the two.
-    pub fn is_held(&self) -> bool {
-        clock::now() < self.deadline
-    }
-
-    /// The fencing token of the first (or only) key; goes along with every write.
-    pub fn token(&self) -> u64 {
-        self.tokens[0]
-    }
-
-    /// The fencing tokens, in the order of the keys.
-    pub fn tokens(&self) -> &[u64] {
-        &self.tokens
-    }
-}
 
 /// The sidecar, seen through one policy.
 #[derive(Debug)]
 pub struct Pawl {
     sidecar: Client,
     policy: String,
+    token_file: Option<PathBuf>,
 }
 
 impl Pawl {
     /// The sidecar at `address` (`http://HOST:PORT` or `unix:/PATH`), by the rules of `policy`.
     pub fn new(address: &str, policy: &str) -> Result<Self, WireError> {
+        let sidecar = Client::new(address)?;
         Ok(Self {
-            sidecar: Client::new(address)?,
+            sidecar,
             policy: policy.to_owned(),
+            token_file: None,
         })
+    }
+
+    /// Shows the bearer token in this file, for a policy with `auth: Token`. Read for each call: it is small, in
+    /// memory, and may be there only after we started.
+    #[must_use]
+    pub fn with_token_file(self, token_file: Option<PathBuf>) -> Self {
+        Self { token_file, ..self }
     }
 
     /// Acquires all of `keys` or none, queueing for `terms.wait`. Cancelled, it gives up its place.
     pub async fn acquire(&self, keys: &[&str], terms: &Terms) -> Result<Lease, PawlError> {
         let (path, body) = match keys {
             [key] => (self.path(key), terms.body(None)),
-            keys => (format!("/v1/locks/{}", self.policy), terms.body(Some(keys))),
+            keys => (self.list(), terms.body(Some(keys))),
         };
         let asked = clock::now();
         let grant = self
-            .call(
-                Method::POST,
-                &path,
-                &wire::json(&body),
-                terms.wait.unwrap_or_default(),
-            )
+            .call(Method::POST, &path, &body, terms.wait.unwrap_or_default())
             .await?;
-        let token_of = |key: &str| {
-            let of_key = |g: &&Value| g["key"].as_str() == Some(key);
-            let grants = grant["grants"]
-                .as_array()
-                .map_or(std::slice::from_ref(&grant), Vec::as_slice);
-            grants
-                .iter()
-                .find(of_key)
-                .and_then(|g| g["fencingToken"].as_u64())
-        };
-        let tokens: Option<Vec<u64>> = keys.iter().map(|key| token_of(key)).collect();
-        let waited = Duration::from_millis(grant["waitedMs"].as_u64().unwrap_or(0));
-        match (grant["leaseId"].as_str(), tokens, ms(&grant, "expiresInMs")) {
-            (Some(id), Some(tokens), Some(expires_in)) if !tokens.is_empty() => Ok(Lease {
-                id: id.to_owned(),
-                tokens,
-                since: clock::now(),
-                // The grant was made `waited` after the sidecar had our request, which was after `asked`.
-                deadline: asked + waited + expires_in,
-                waited,
-            }),
-            _ => Err(PawlError::Strange(format!(
-                "a grant without its terms for {keys:?}"
-            ))),
-        }
+        Lease::granted(keys, &grant, asked).ok_or(PawlError::Strange("a grant without its terms"))
     }
 
     /// Extends a lease by its ttl, or says that it was lost. No answer changes nothing: the old deadline stands.
@@ -174,20 +93,17 @@ impl Pawl {
         let asked = clock::now();
         let path = format!("/v1/leases/{}/renew", lease.id);
         let renewed = self
-            .call(Method::POST, &path, &wire::json(&json!({})), Duration::ZERO)
+            .call(Method::POST, &path, &json!({}), Duration::ZERO)
             .await?;
-        let expires_in = ms(&renewed, "expiresInMs")
-            .ok_or(PawlError::Strange("a renewal without its end".into()))?;
-        lease.deadline = asked + expires_in;
+        let expires_in = renewed["expiresInMs"].as_u64().map(Duration::from_millis);
+        lease.deadline =
+            asked + expires_in.ok_or(PawlError::Strange("a renewal without its end"))?;
         Ok(())
     }
 
     /// What the sidecar knows about a lease: `held` or `uncertain`, or the error that it was lost.
     pub async fn state(&self, lease: &Lease) -> Result<String, PawlError> {
-        let path = format!("/v1/leases/{}", lease.id);
-        let answer = self
-            .call(Method::GET, &path, &Bytes::new(), Duration::ZERO)
-            .await?;
+        let answer = self.get(&format!("/v1/leases/{}", lease.id)).await?;
         Ok(answer["state"].as_str().unwrap_or("unknown").to_owned())
     }
 
@@ -195,14 +111,14 @@ impl Pawl {
     /// held the lock while we still worked. Asked again when the answer does not come.
     pub async fn release(&self, lease: &Lease) -> Result<(), PawlError> {
         let path = format!("/v1/leases/{}", lease.id);
-        // The same key on every try, so that a release whose answer was lost is not told as 404.
+        // The same key on every try, so that a release whose answer was lost is not told as one of a lease that is over.
         let once = format!("{:032x}", rand::random::<u128>());
         let mut tries = 0;
         loop {
-            let request = wire::request(
+            let request = self.request(
                 Method::DELETE,
                 &path,
-                &Bytes::new(),
+                &Value::Null,
                 &[("idempotency-key", &once)],
             );
             match self.sidecar.send(request, ANSWER).await {
@@ -215,56 +131,73 @@ impl Pawl {
 
     /// Acquires a key and holds it for as long as the returned stream lives; tells what becomes of it.
     pub async fn stream(&self, key: &str, terms: &Terms) -> Result<Stream, PawlError> {
-        let headers = [("accept", "text/event-stream")];
-        let body = wire::json(&terms.body(None));
-        let request = wire::request(Method::POST, &self.path(key), &body, &headers);
-        let stream = self
-            .sidecar
-            .open(request, ANSWER + terms.wait.unwrap_or_default())
-            .await?;
-        Stream::of(stream).await
+        let accept = [("accept", "text/event-stream")];
+        let request = self.request(Method::POST, &self.path(key), &terms.body(None), &accept);
+        let limit = ANSWER + terms.wait.unwrap_or_default();
+        Stream::of(self.sidecar.open(request, limit).await?).await
     }
 
     /// Who holds `key`, since when, and how many wait for it.
     pub async fn holder(&self, key: &str) -> Result<Value, PawlError> {
-        self.call(Method::GET, &self.path(key), &Bytes::new(), Duration::ZERO)
-            .await
+        self.get(&self.path(key)).await
     }
 
     /// The leases, holds and waiters of this sidecar.
     pub async fn locks(&self) -> Result<Value, PawlError> {
-        self.call(
-            Method::GET,
-            &format!("/v1/locks/{}", self.policy),
-            &Bytes::new(),
-            Duration::ZERO,
-        )
-        .await
+        self.get(&self.list()).await
+    }
+
+    fn list(&self) -> String {
+        format!("/v1/locks/{}", self.policy)
     }
 
     fn path(&self, key: &str) -> String {
         format!(
             "/v1/locks/{}/{}",
             self.policy,
-            utf8_percent_encode(key, IN_KEY)
+            utf8_percent_encode(key, NOT_IN_KEY)
         )
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, PawlError> {
+        self.call(Method::GET, path, &Value::Null, Duration::ZERO)
+            .await
     }
 
     async fn call(
         &self,
         method: Method,
         path: &str,
-        body: &Bytes,
+        body: &Value,
         wait: Duration,
     ) -> Result<Value, PawlError> {
         let answer = self
             .sidecar
-            .send(wire::request(method, path, body, &[]), wait + ANSWER)
+            .send(self.request(method, path, body, &[]), wait + ANSWER)
             .await?;
         error::check(&answer)
     }
-}
 
-fn ms(answer: &Value, name: &str) -> Option<Duration> {
-    answer[name].as_u64().map(Duration::from_millis)
+    /// A request with a JSON body (none when null) and, where there is one, the pod's token.
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        headers: &[(&'static str, &str)],
+    ) -> Request<Full<Bytes>> {
+        let body = if body.is_null() {
+            Bytes::new()
+        } else {
+            wire::json(body)
+        };
+        let token = self
+            .token_file
+            .as_ref()
+            .and_then(|file| std::fs::read_to_string(file).ok());
+        let bearer = token.map(|token| format!("Bearer {}", token.trim_end()));
+        let bearer = bearer.iter().map(|value| ("authorization", value.as_str()));
+        let headers: Vec<_> = headers.iter().copied().chain(bearer).collect();
+        wire::request(method, path, &body, &headers)
+    }
 }

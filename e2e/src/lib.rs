@@ -1,6 +1,7 @@
 //! Tests of Pawl that need several processes, and what they are made of.
 //!
 //! * [`conformance`]: one list of cases that every backend passes on a real server.
+//! * [`http`], [`sidecar`]: sidecars as processes, and a client that speaks HTTP to them.
 //! * [`server`]: real servers on free ports of the loopback, ended with the test process whatever happens to it.
 //!
 //! Nothing here is part of a release; the crate may use anything of the workspace.
@@ -12,4 +13,6 @@
 )]
 
 pub mod conformance;
+pub mod http;
 pub mod server;
+pub mod sidecar;

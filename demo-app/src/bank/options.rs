@@ -108,6 +108,10 @@ pub struct Options {
     #[arg(long, env = "PAWL_POLICY", default_value = "-", value_name = "NAME")]
     pub policy: String,
 
+    /// Lock mode sidecar: the file with the bearer token, for a policy that asks for one
+    #[arg(long, env = "PAWL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
     /// Lock mode sidecar: the lease's time to live; the policy's when not given
     #[arg(long, env = "LOCK_TTL", value_parser = parse_duration, value_name = "DURATION")]
     pub lock_ttl: Option<Duration>,

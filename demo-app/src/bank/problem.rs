@@ -119,6 +119,7 @@ impl BankError {
             Self::Store(StoreError::Overflow) => "overflow",
             Self::Store(StoreError::Busy) => "store_busy",
             Self::Store(StoreError::Unreachable(_)) => "store_unavailable",
+            Self::Store(StoreError::Unconfirmed(_)) => "unconfirmed",
             Self::Store(_) | Self::BrokenOff => "failed",
         }
     }

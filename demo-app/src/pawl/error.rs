@@ -48,7 +48,7 @@ pub enum PawlError {
     Unknown(#[from] WireError),
     /// An answer that is not what the API promises; not a grant either.
     #[error("the sidecar's answer makes no sense: {0}")]
-    Strange(String),
+    Strange(&'static str),
 }
 
 impl PawlError {
@@ -84,7 +84,7 @@ pub(super) fn check(answer: &Response<Bytes>) -> Result<Value, PawlError> {
         return match body {
             Some(body) => Ok(body),
             None if answer.body().is_empty() => Ok(Value::Null),
-            None => Err(PawlError::Strange("not JSON".into())),
+            None => Err(PawlError::Strange("not JSON")),
         };
     }
     Err(problem(status, &body.unwrap_or_default()))

@@ -319,11 +319,11 @@ impl Bank {
         Ok(match answer.status().as_u16() {
             200 => (Outcome::Applied(body), None),
             402 => (Outcome::Declined, None),
+            // The one problem with which something may have been written.
+            500 if body["code"] == "unconfirmed" => (Outcome::Unknown, None),
             _ => {
                 let code = body["code"].as_str().unwrap_or("unknown").to_owned();
                 let retry = body["retryAfterMs"].as_u64().map(Duration::from_millis);
-                // Whether a store that went away had written, the bank does not know.
-                let retry = retry.filter(|_| code != "store_unavailable");
                 (Outcome::Refused(code), retry)
             }
         })

@@ -1,7 +1,7 @@
 //! What a store can fail with.
 
-/// Why the books could not be read or written. Whether a write took effect is known, except for
-/// [`StoreError::Unreachable`] during one.
+/// Why the books could not be read or written. Nothing was written, except perhaps with
+/// [`StoreError::Unconfirmed`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Not a store's address. It is not repeated, for it may hold a password.
@@ -12,6 +12,9 @@ pub enum StoreError {
     /// The server is not there, refused us, or went away. The text holds no password.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
+    /// The store went away while it committed: whether it wrote, nobody knows.
+    #[error("the store did not confirm the write: {0}")]
+    Unconfirmed(String),
     /// Somebody else's transaction kept us waiting for too long.
     #[error("the store was busy for too long")]
     Busy,
@@ -38,6 +41,7 @@ impl StoreError {
         match self {
             Self::Url | Self::CaFile(_) => "config",
             Self::Unreachable(_) => "unreachable",
+            Self::Unconfirmed(_) => "unconfirmed",
             Self::Busy => "busy",
             Self::Overflow => "overflow",
             Self::Sqlite(_) | Self::Postgres(_) | Self::BrokenOff => "failed",

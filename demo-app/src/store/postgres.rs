@@ -154,9 +154,16 @@ impl Lent {
 
     /// Ends a transaction and gives the connection back.
     async fn end(self, commit: bool) -> Result<(), StoreError> {
-        self.client()?
+        let ended = self
+            .client()?
             .batch_execute(if commit { "COMMIT" } else { "ROLLBACK" })
-            .await?;
+            .await;
+        match ended.map_err(StoreError::from) {
+            Err(StoreError::Unreachable(why)) if commit => {
+                return Err(StoreError::Unconfirmed(why));
+            }
+            ended => ended?,
+        }
         self.give_back();
         Ok(())
     }

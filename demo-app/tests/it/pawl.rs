@@ -229,6 +229,24 @@ async fn what_is_asked_is_what_the_api_takes() {
 }
 
 #[tokio::test]
+async fn a_token_is_shown_where_there_is_a_file_with_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let script = Script::of(Duration::ZERO, vec![grant(0, 9000), grant(0, 9000)]).await;
+    let pawl = script.pawl().with_token_file(Some(file.clone()));
+    pawl.acquire(KEY, &Terms::default()).await.unwrap();
+    std::fs::write(&file, "0123abcd\n").unwrap();
+    pawl.acquire(KEY, &Terms::default()).await.unwrap();
+    let asked = script.asked().await;
+    assert!(!asked[0].contains("authorization"), "{}", asked[0]);
+    assert!(
+        asked[1].contains("authorization: Bearer 0123abcd\r\n"),
+        "{}",
+        asked[1]
+    );
+}
+
+#[tokio::test]
 async fn a_stream_tells_what_becomes_of_the_lock() {
     let events = ": hello\n\nevent: queued\ndata: {\"position\":2}\n\nevent: granted\ndata: {\"fencingToken\":7}\n\nevent: lost\ndata: {}\n\n";
     let answer = format!(

@@ -61,29 +61,7 @@ async fn play(fault: Fault, arguments: &[&str]) -> Played {
 async fn with_a_true_lock_every_act_passes() {
     let played = play(Fault::None, &[]).await;
     assert_eq!(played.code, 0, "{}\n{}", played.stdout, played.stderr);
-    let row: Vec<&String> = played.json["acts"]["race"][0]
-        .as_object()
-        .unwrap()
-        .keys()
-        .collect();
-    let of_the_contract = [
-        "actual",
-        "expected",
-        "lostUpdates",
-        "mode",
-        "operations",
-        "p50Ms",
-        "p99Ms",
-        "replicas",
-    ];
-    assert_eq!(row, of_the_contract);
-    let readme = include_str!("../../README.md");
-    for field in fields(&played.json).iter().filter(|field| *field != "acts") {
-        let is_told = readme.contains(&format!("`{field}`"))
-            || readme.contains(&format!("`acts.{field}[]`"))
-            || readme.contains(&format!("`{field}[]`"));
-        assert!(is_told, "README.md does not describe {field}");
-    }
+    the_form_is_the_contracts_and_described(&played.json);
     let Report {
         backend,
         acts,
@@ -144,6 +122,32 @@ async fn with_a_true_lock_every_act_passes() {
             "{words} is missing in\n{}",
             played.stdout
         );
+    }
+}
+
+fn the_form_is_the_contracts_and_described(json: &serde_json::Value) {
+    let row: Vec<&String> = json["acts"]["race"][0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    let of_the_contract = [
+        "actual",
+        "expected",
+        "lostUpdates",
+        "mode",
+        "operations",
+        "p50Ms",
+        "p99Ms",
+        "replicas",
+    ];
+    assert_eq!(row, of_the_contract);
+    let readme = include_str!("../../README.md");
+    for field in fields(json).iter().filter(|field| *field != "acts") {
+        let is_told = readme.contains(&format!("`{field}`"))
+            || readme.contains(&format!("`acts.{field}[]`"))
+            || readme.contains(&format!("`{field}[]`"));
+        assert!(is_told, "README.md does not describe {field}");
     }
 }
 

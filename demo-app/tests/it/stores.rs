@@ -338,12 +338,33 @@ async fn sqlite_is_opened_by_many_at_once() {
 async fn postgres_keeps_the_books() {
     let server = Server::start().await;
     let open = || async {
-        store::open(&server.url(), &Options::default())
+        store::open(&server.url("disable"), &Options::default())
             .await
             .unwrap()
     };
     let (one, two) = tokio::join!(open(), open());
     all(&*one, &*two).await;
+}
+
+#[tokio::test]
+async fn postgres_is_reached_by_tls_only_when_its_certificate_is_trusted() {
+    let (server, certificate) = Server::start_tls().await;
+    let trusting = Options {
+        ca_file: Some(certificate),
+        ..Options::default()
+    };
+    let store = store::open(&server.url("require"), &trusting)
+        .await
+        .unwrap();
+    assert_eq!(store.open_account("tls", 5).await.unwrap().balance, 5);
+    for (url, options) in [
+        (server.url("require"), Options::default()),
+        (server.url("prefer"), Options::default()),
+        (server.url("disable"), trusting),
+    ] {
+        let error = store::open(&url, &options).await.unwrap_err();
+        assert_eq!(error.category(), "unreachable", "{url}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -359,7 +380,7 @@ async fn a_bank_and_a_race_run_on_postgres() {
         "--replicas",
         "3",
         "--store",
-        &server.url(),
+        &server.url("disable"),
     ]);
     command.args([
         "--out",

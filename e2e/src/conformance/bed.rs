@@ -311,11 +311,10 @@ impl Events for Recorder {
 
 /// An answer that must come and be none of the errors.
 async fn answer<T>(call: &str, future: pawl_lock::backend::BackendFuture<'_, T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => panic!("{call} failed: {error} ({error:?})"),
-        Err(_) => panic!("{call} was not answered"),
-    }
+    let answered = tokio::time::timeout(PATIENCE, future).await;
+    answered
+        .unwrap_or_else(|_| panic!("{call} was not answered"))
+        .unwrap_or_else(|error| panic!("{call} failed: {error} ({error:?})"))
 }
 
 /// The renewal of what `request` was granted.

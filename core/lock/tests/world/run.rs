@@ -128,6 +128,8 @@ pub(crate) struct World {
     waiters: BTreeMap<WaiterId, Waiting>,
     /// Callers that are gone: what they get by a race is the registry's to give back.
     left: BTreeSet<WaiterId>,
+    /// Callers that the slot knows to be gone: they get nothing.
+    gone: BTreeSet<WaiterId>,
     made: u64,
     leases: BTreeMap<(usize, LeaseRef), Mode>,
     lost: BTreeSet<(usize, LeaseRef)>,
@@ -171,6 +173,7 @@ impl World {
             sequence: 0,
             waiters: BTreeMap::new(),
             left: BTreeSet::new(),
+            gone: BTreeSet::new(),
             made: 0,
             leases: BTreeMap::new(),
             lost: BTreeSet::new(),
@@ -361,7 +364,12 @@ impl World {
             Do::Cancel { pick } => {
                 if let Some(id) = picked(self.waiters.keys(), pick) {
                     let sidecar = self.waiters.remove(&id).expect("picked").sidecar;
-                    self.left.insert(id);
+                    // Only what a paused sidecar has not heard of may race with the departure.
+                    if self.now < self.sidecars[sidecar].paused_until {
+                        self.left.insert(id);
+                    } else {
+                        self.gone.insert(id);
+                    }
                     self.give(sidecar, Event::Cancel(id));
                 }
             }
@@ -541,6 +549,10 @@ impl World {
         assert!(
             !self.sidecars[number].is_draining,
             "a draining sidecar grants nothing"
+        );
+        assert!(
+            !self.gone.contains(&waiter),
+            "a waiter that left gets nothing"
         );
         if self.left.remove(&waiter) {
             let is_asleep = self.now < self.sidecars[number].paused_until;
