@@ -63,6 +63,7 @@ pub trait Server: Send + Sync + 'static {
 
 /// What the cases need to know of a server.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Traits {
     /// Whether a hold that is not renewed ends at its ttl while its sidecar lives. If not, it ends with the sidecar.
     pub holds_expire: bool,
@@ -92,11 +93,11 @@ pub enum Stage {
 ///
 /// # Panics
 /// If the case fails.
-pub fn run<F>(stage: Stage, start: fn() -> Arc<dyn Server>, case: F)
+pub fn run<F>(stage: &Stage, start: fn() -> Arc<dyn Server>, case: F)
 where
     F: AsyncFnOnce(&Bed),
 {
-    let server = match stage {
+    let server = match *stage {
         Stage::Shared(shared) => Arc::clone(shared.get_or_init(start)),
         Stage::Own => start(),
     };
@@ -106,7 +107,7 @@ where
         .expect("a runtime can be made");
     runtime.block_on(async {
         let bed = Bed::new(server);
-        tokio::time::timeout(Duration::from_secs(60), case(&bed))
+        tokio::time::timeout(Duration::from_mins(1), case(&bed))
             .await
             .expect("a case ends within a minute");
     });
@@ -178,7 +179,7 @@ macro_rules! conformance {
         #[test]
         fn $case() {
             $crate::conformance::run(
-                $crate::conformance::Stage::Shared(&SHARED),
+                &$crate::conformance::Stage::Shared(&SHARED),
                 $start,
                 $crate::conformance::cases::$group::$case,
             );
@@ -191,7 +192,7 @@ macro_rules! conformance {
         #[test]
         fn $case() {
             $crate::conformance::run(
-                $crate::conformance::Stage::Own,
+                &$crate::conformance::Stage::Own,
                 $start,
                 $crate::conformance::cases::$group::$case,
             );

@@ -1,9 +1,18 @@
 //! Tests of Pawl that need several processes, and what they are made of.
 //!
 //! * [`conformance`]: one list of cases that every backend passes on a real server.
+//! * [`http`], [`sidecar`]: sidecars as processes, and a client that speaks HTTP to them.
 //! * [`server`]: real servers on free ports of the loopback, ended with the test process whatever happens to it.
 //!
 //! Nothing here is part of a release; the crate may use anything of the workspace.
 
+#![allow(
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "what fails in a test says so by a panic"
+)]
+
 pub mod conformance;
+pub mod http;
 pub mod server;
+pub mod sidecar;

@@ -2,6 +2,7 @@
 //! whatever happens to it.
 
 pub mod certs;
+pub mod clock;
 pub mod holder;
 pub mod pgbouncer;
 mod ports;

@@ -1,4 +1,5 @@
-//! The conformance suite on the backend `redis`, on servers that keep nothing across a restart.
+//! The conformance suite on the backend `redis`, on servers that keep nothing across a restart; what a restart does
+//! also on servers with an append-only file.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,15 +14,26 @@ use pawl_sidecar::backend::{
     redis::{Redis, RedisConfig},
 };
 
-struct Fixture(RedisServer);
+struct Fixture {
+    server: RedisServer,
+    appendonly: bool,
+}
 
 fn start() -> Arc<dyn Server> {
-    Arc::new(Fixture(RedisServer::start(RedisOptions::default())))
+    with(false)
+}
+
+fn with(appendonly: bool) -> Arc<dyn Server> {
+    let server = RedisServer::start(RedisOptions {
+        appendonly,
+        ..RedisOptions::default()
+    });
+    Arc::new(Fixture { server, appendonly })
 }
 
 impl Server for Fixture {
     fn connect<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Arc<dyn Backend>> {
-        let config = RedisConfig::new(self.0.url());
+        let config = RedisConfig::new(self.server.url());
         let backend = Redis::new(config, scope.clone(), rand::random()).expect("it is a URL");
         Box::pin(async { Arc::new(backend) as Arc<dyn Backend> })
     }
@@ -33,29 +45,42 @@ impl Server for Fixture {
             queue_is_dated: true,
             can_pause: true,
             can_restart: true,
-            survives_restart: false,
+            survives_restart: self.appendonly,
             can_cut: true,
         }
     }
 
     fn pause(&self) {
-        self.0.pause();
+        self.server.pause();
     }
 
     fn resume(&self) {
-        self.0.resume();
+        self.server.resume();
     }
 
     fn restart(&self) -> BoxFuture<'_, ()> {
-        self.0.kill();
-        self.0.start_again();
+        self.server.kill();
+        self.server.start_again();
         Box::pin(async {})
     }
 
     fn cut(&self) -> BoxFuture<'_, ()> {
-        self.0.kill_clients();
+        self.server.kill_clients();
         Box::pin(async {})
     }
 }
 
 pawl_e2e::conformance!(start);
+
+mod appendonly {
+    use super::{Arc, Server, with};
+
+    fn start() -> Arc<dyn Server> {
+        with(true)
+    }
+
+    pawl_e2e::conformance!(@own start;
+        faults::tokens_climb_across_a_restart,
+        faults::holds_and_a_restart,
+    );
+}

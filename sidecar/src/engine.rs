@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use futures::task::AtomicWaker;
 use pawl_kit::{admin::Readiness, clock::Clock};
 use pawl_lock::{FencingToken, Key, Owner, PolicyName, backend::FenceVerdict, slot::RenewRefusal};
 
@@ -37,6 +36,7 @@ pub use settings::{BackendConfig, OpenError, Opener, Origin, Settings};
 pub use view::{HolderInfo, KeyInfo, KeyRow, LeaseRow, PolicyView};
 
 use crate::metrics::Metrics;
+use mailbox::Bell;
 use report::Reporter;
 use state::{Fixed, State};
 
@@ -77,7 +77,7 @@ struct Inner {
     clock: Clock,
     opener: Box<dyn Opener>,
     metrics: Metrics,
-    waker: Arc<AtomicWaker>,
+    bell: Arc<Bell>,
     state: RefCell<State>,
     reporter: RefCell<Reporter>,
     /// Whether what the reporter shows is out of date.
@@ -152,20 +152,20 @@ impl Engine {
             readiness,
         } = config;
         let reporter = Reporter::new(&identity, readiness);
-        let waker = Arc::new(AtomicWaker::new());
+        let bell = Arc::<Bell>::default();
         let state = State::new(Fixed {
             clock: clock.clone(),
             identity,
             process: rand::random(),
             limits,
-            waker: Arc::clone(&waker),
+            bell: Arc::clone(&bell),
         });
         Self {
             inner: Rc::new(Inner {
                 clock,
                 opener,
                 metrics,
-                waker,
+                bell,
                 state: RefCell::new(state),
                 reporter: RefCell::new(reporter),
                 is_news: Cell::new(true),
@@ -193,7 +193,7 @@ impl Engine {
     /// Something changed that is reported.
     fn news(&self) {
         self.inner.is_news.set(true);
-        self.inner.waker.wake();
+        self.inner.bell.engine.wake();
     }
 
     fn report(&self, state: &State) {
@@ -216,6 +216,14 @@ impl Engine {
             .policies
             .values()
             .any(|policy| policy.requires_token())
+    }
+
+    /// Whether the policy of this lease asks for the pod's bearer token. Not a sign of its owner's life. An id that leads
+    /// to no lease asks for nothing.
+    pub fn lease_requires_token(&self, id: &LeaseId) -> bool {
+        let state = self.state();
+        let lease = state.leases.get(id);
+        lease.is_some_and(|lease| lease.service.settings().requires_token)
     }
 
     /// Whether the sidecar is shutting down: [`Engine::begin`] answers [`EngineError::Draining`].

@@ -12,6 +12,7 @@
 //! # Must not depend on
 //! A Kubernetes client: the sidecar runs wherever its files are.
 
+pub mod api;
 pub mod backend;
 pub mod cli;
 pub mod engine;

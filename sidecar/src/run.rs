@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use pawl_kit::{
-    admin::{Admin, AdminServer, Readiness},
+    admin::{Admin, AdminServer, Readiness, StatusSource},
     clock::Clock,
     drain::{Drain, Failure, Signals, Tasks},
     metrics::{BuildInfo, registry},
@@ -11,6 +11,7 @@ use pawl_kit::{
 use tokio::task::LocalSet;
 
 use crate::{
+    api,
     cli::Config,
     engine::{self, Engine},
     metrics::Metrics,
@@ -33,6 +34,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// An address of the lock API cannot be bound.
+    #[error("the lock API: {0}")]
+    Api(#[from] api::BindError),
     /// The token's file cannot be used.
     #[error("the token file {} cannot be used: {source}", path.display())]
     Token {
@@ -75,18 +79,32 @@ async fn run_local(config: Config) -> Result<(), RunError> {
     let metrics = Metrics::register(&registry)?;
     let clock = Clock::system();
     let engine = Engine::new(engine::Config {
-        opener: Box::new(Backends::new(&clock, config.secrets.clone())),
+        opener: Box::new(Backends::new(
+            &clock,
+            config.identity.clone(),
+            config.secrets.clone(),
+        )),
         clock,
         identity: config.identity.clone(),
         limits: config.limits,
         metrics: metrics.clone(),
         readiness: readiness.clone(),
     });
-    let _token = load_token(&config)?;
-    let admin = Admin::new(readiness, registry, engine.status());
+    let api = api::bind(api::Config {
+        engine: engine.clone(),
+        token: load_token(&config)?,
+        listen: config.listen,
+        socket: config.socket.clone(),
+        connections: api::Connections::default(),
+    })?;
+    for address in api.addresses() {
+        tracing::info!(%address, "lock API listening");
+    }
+    let admin = Admin::new(readiness, registry, with_addresses(engine.status(), &api));
     let admin = bind_admin(config.admin, admin).await?;
 
     let (drain, engine_ended, api_ended) = (Drain::new(), Drain::new(), Drain::new());
+    let (engine_signal, api_signal) = (engine_ended.signal(), api_ended.signal());
     let mut tasks = Tasks::new();
     tasks.onlooker("signals", signals.run(drain.clone()));
     let policies = Directory::new(&config.policies);
@@ -104,10 +122,25 @@ async fn run_local(config: Config) -> Result<(), RunError> {
         engine_ended.start();
         ended
     });
-    tasks.essential("admin", admin.run(api_ended.signal().draining()));
+    tasks.essential_local("api", async move {
+        let ended = api.run(engine_signal.draining()).await;
+        api_ended.start();
+        ended
+    });
+    tasks.essential("admin", admin.run(api_signal.draining()));
     starting.release();
     tasks.run(&drain, config.drain_timeout + GRACE).await?;
     Ok(())
+}
+
+/// What the engine tells, and where the lock API listens: with port 0 nobody could know otherwise.
+fn with_addresses(engine: impl StatusSource, api: &api::Server) -> impl StatusSource {
+    let addresses: Vec<String> = api.addresses().iter().map(ToString::to_string).collect();
+    move || {
+        let mut status = engine.status();
+        status["addresses"] = addresses.clone().into();
+        status
+    }
 }
 
 fn load_token(config: &Config) -> Result<Option<Token>, RunError> {

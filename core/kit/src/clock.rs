@@ -142,6 +142,12 @@ impl Wall {
         Self(self.0.saturating_add(by).unwrap_or(jiff::Timestamp::MAX))
     }
 
+    /// This time less `by`; stays at the start of the range instead of wrapping.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by).unwrap_or(jiff::Timestamp::MIN))
+    }
+
     /// The form that HTTP headers have, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7); empty outside of the years 0
     /// to 9999.
     pub fn to_http_date(self) -> String {
@@ -194,6 +200,28 @@ mod tests {
         }
     }
 
+    /// A machine cannot be suspended for a test, but a time namespace can set its boot clock a day ahead of its
+    /// monotonic clock, as a suspend of a day does. /proc/uptime shows the boot clock.
+    #[test]
+    fn time_spent_suspended_counts() {
+        let told = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--time", "--boottime", "86400"])
+            .arg(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "clock::tests::the_system_clock_is_the_boot_clock_and_never_goes_back",
+            ])
+            .output()
+            .expect("unshare of the package util-linux");
+        let text = String::from_utf8_lossy(&told.stdout);
+        let failed = String::from_utf8_lossy(&told.stderr);
+        assert!(
+            told.status.success(),
+            "needs user and time namespaces: {failed}{text}"
+        );
+        assert!(text.contains("1 passed"), "{text}");
+    }
+
     #[tokio::test]
     async fn sleeping_on_the_system_clock_never_ends_early() {
         let clock = Clock::system();
@@ -234,6 +262,11 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&clock.wall_at(later)).unwrap(),
             r#""2026-01-01T00:01:02.234Z""#
+        );
+        let passed = Duration::from_micros(61_234_567);
+        assert_eq!(
+            clock.wall().minus(passed).to_string(),
+            "2026-01-01T00:00:00.000Z"
         );
         assert_eq!(
             clock.wall().plus(Duration::MAX).to_string().get(..4),

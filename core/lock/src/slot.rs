@@ -306,7 +306,7 @@ impl Slot {
             && self.latest < quiet
         {
             wake = wake.min(quiet);
-        } else if self.leases.is_empty() && self.call.is_none() {
+        } else if self.leases.is_empty() && self.queue.is_empty() && self.call.is_none() {
             wake = wake.min(self.retained_until(hold));
         }
         Some(wake)

@@ -25,11 +25,11 @@ use super::{Server, Traits};
 /// A ttl that a case waits out.
 pub(crate) const SHORT: Duration = Duration::from_millis(700);
 /// A ttl that never ends within a case.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a place lives where its end does not matter.
-const KEEP: Duration = Duration::from_secs(60);
+const KEEP: Duration = Duration::from_mins(1);
 
 /// A case's place on a server: a scope that no other case uses.
 pub struct Bed {
@@ -311,11 +311,10 @@ impl Events for Recorder {
 
 /// An answer that must come and be none of the errors.
 async fn answer<T>(call: &str, future: pawl_lock::backend::BackendFuture<'_, T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => panic!("{call} failed: {error} ({error:?})"),
-        Err(_) => panic!("{call} was not answered"),
-    }
+    let answered = tokio::time::timeout(PATIENCE, future).await;
+    answered
+        .unwrap_or_else(|_| panic!("{call} was not answered"))
+        .unwrap_or_else(|error| panic!("{call} failed: {error} ({error:?})"))
 }
 
 /// The renewal of what `request` was granted.

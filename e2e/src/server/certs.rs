@@ -43,13 +43,16 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for the names, good for servers and clients; over already if `is_expired`.
+    /// A certificate for the names, the first of which is its common name, good for servers and clients; over already
+    /// if `is_expired`.
     ///
     /// # Panics
     /// If a name is not one.
     pub fn issue(&self, names: &[&str], is_expired: bool) -> Identity {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("they are names");
+        let alternatives: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(alternatives).expect("they are names");
+        let subject = names.first().copied().unwrap_or_default();
+        params.distinguished_name.push(DnType::CommonName, subject);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,

@@ -1,26 +1,20 @@
 //! A process that holds a key (`src/bin/postgres-holder.rs`), as tests see it.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use pawl_lock::Instant;
 use rustix::process::Signal;
+use tempfile::TempDir;
 
-use super::postgres::{boot_clock, signal_process, spawn};
+use super::{Process, Program, postgres::boot_clock};
 
 /// How long it may take to say something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A process that takes a key and keeps it.
 pub struct Holder {
-    process: Child,
-    reader: Option<JoinHandle<()>>,
-    said: std::sync::Arc<Mutex<Vec<String>>>,
+    process: Process,
+    _folder: TempDir,
 }
 
 /// What a holder believed at last.
@@ -33,28 +27,16 @@ pub struct Belief {
 }
 
 impl Holder {
-    /// Starts a holder by its command, and waits until it holds.
+    /// Starts a holder and waits until it holds.
     ///
     /// # Panics
     /// If it does not.
-    pub fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = spawn(command);
-        let output = process.stdout.take().expect("it is piped");
-        let said = std::sync::Arc::new(Mutex::new(Vec::new()));
-        let lines = std::sync::Arc::clone(&said);
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                lines
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
-            }
-        });
+    pub fn start<'a>(program: Program, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let log = folder.path().join("log");
         let holder = Self {
-            process,
-            reader: Some(reader),
-            said,
+            process: Process::start(program, arguments, &[], None, &log),
+            _folder: folder,
         };
         holder.until(|| holder.said().iter().any(|line| line.starts_with("granted")));
         holder
@@ -75,7 +57,9 @@ impl Holder {
         };
         let granted = said.iter().find(|line| line.starts_with("granted"));
         let token = number(granted.expect("it holds"), 1);
-        let last = said.iter().rfind(|line| !line.starts_with("lost"));
+        let last = said
+            .iter()
+            .rfind(|line| line.starts_with("granted") || line.starts_with("renewed"));
         let last = last.expect("it holds");
         let place = if last.starts_with("granted") { 2 } else { 1 };
         Belief {
@@ -111,24 +95,24 @@ impl Holder {
 
     /// Stops it in its tracks.
     pub fn pause(&self) {
-        signal_process(self.process.id(), Signal::STOP);
+        self.process.signal(Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn resume(&self) {
-        signal_process(self.process.id(), Signal::CONT);
+        self.process.signal(Signal::CONT);
     }
 
     /// Kills it.
     pub fn kill(&self) {
-        signal_process(self.process.id(), Signal::KILL);
+        self.process.kill();
     }
 
     fn said(&self) -> Vec<String> {
-        self.said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let text = self.process.log();
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(str::to_owned).collect()
     }
 
     fn until(&self, is_so: impl Fn() -> bool) {
@@ -140,16 +124,6 @@ impl Holder {
                 self.said()
             );
             thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.kill();
-        drop(self.process.wait());
-        if let Some(reader) = self.reader.take() {
-            drop(reader.join());
         }
     }
 }

@@ -1,8 +1,7 @@
 //! A Postgres of Debian's package, on a free port of the loopback.
 //!
-//! Each server is a process of its own with its own data, copied from a template that is made once a machine. It ends
-//! with the test process, also when that is killed. Server programs refuse to run as root: then they run as the user
-//! `postgres` that the package made.
+//! Each server has its own data, copied from a template that is made once a machine. Server programs refuse to run as
+//! root: then they run as the user `postgres` that the package made.
 
 #![expect(
     clippy::panic,
@@ -12,11 +11,11 @@
 use std::{
     fmt::Write as _,
     fs,
-    net::{IpAddr, Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr},
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    process::Command,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
@@ -33,14 +32,16 @@ use rustix::{
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::{Process, Program, certs::Identity, free_port};
+
 /// What to install when something is missing.
-const INSTALL: &str = "apt-get install postgresql postgresql-client pgbouncer";
+const INSTALL: &str = "apt-get install postgresql postgresql-client";
 
 /// How long a server may take to start or end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a server is started.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresOptions {
     /// Where it listens.
     pub address: IpAddr,
@@ -50,19 +51,8 @@ pub struct PostgresOptions {
     pub settings: Vec<(&'static str, String)>,
     /// The lines of `pg_hba.conf`; everybody is trusted by default.
     pub hba: String,
-    /// Certificate and key of the server, and the authority of its clients, as PEM.
-    pub tls: Option<ServerTls>,
-}
-
-/// Files of a server that speaks TLS, as PEM.
-#[derive(Clone, Debug)]
-pub struct ServerTls {
-    /// Its certificate.
-    pub certificate: String,
-    /// Its private key.
-    pub key: String,
-    /// Who signs its clients' certificates.
-    pub client_authority: String,
+    /// Certificate and key of the server, and who signs its clients' certificates (PEM).
+    pub tls: Option<(Identity, String)>,
 }
 
 impl Default for PostgresOptions {
@@ -82,7 +72,7 @@ pub struct PostgresServer {
     folder: TempDir,
     options: PostgresOptions,
     port: u16,
-    process: Mutex<Option<Child>>,
+    process: Mutex<Option<Process>>,
 }
 
 impl PostgresServer {
@@ -96,7 +86,7 @@ impl PostgresServer {
         // Copied by who runs the server, so that it owns the files.
         run(as_server_user("cp").args(["-a", path(template()), path(&data)]));
         let server = Self {
-            port: free_port(options.address),
+            port: free_port(),
             folder,
             options,
             process: Mutex::new(None),
@@ -147,7 +137,7 @@ impl PostgresServer {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// What it wrote to its log since it was started last.
+    /// What it wrote to its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
@@ -179,21 +169,20 @@ impl PostgresServer {
     /// If it does not come up.
     pub fn launch(&self) {
         let data = self.folder.path().join("data");
-        let mut command = as_server_user(path(&programs().join("postgres")));
-        let log = fs::File::create(self.folder.path().join("log")).expect("the log can be made");
-        command
-            .args(["-D", path(&data)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        let child = spawn(command);
-        *self.lock() = Some(child);
+        let process = Process::start(
+            Program {
+                name: server_program(),
+                package: "postgresql",
+            },
+            ["-D", path(&data)],
+            &[],
+            server_user().map(|_| "postgres"),
+            &self.folder.path().join("log"),
+        );
+        *self.lock() = Some(process);
         let start = Instant::now();
         while self.try_sql("SELECT").is_err() {
-            let is_over = self
-                .lock()
-                .as_mut()
-                .is_none_or(|child| child.try_wait().expect("it can be waited for").is_some());
+            let is_over = self.lock().as_ref().is_none_or(Process::has_ended);
             assert!(!is_over, "postgres did not start: {}", self.log());
             assert!(
                 start.elapsed() < PATIENCE,
@@ -217,13 +206,10 @@ impl PostgresServer {
             writeln!(conf, "{name} = '{value}'").expect("text can be written to");
         }
         if let Some(tls) = &self.options.tls {
-            for (name, text) in [
-                ("server.crt", &tls.certificate),
-                ("server.key", &tls.key),
-                ("clients.crt", &tls.client_authority),
-            ] {
-                self.write(name, text);
-            }
+            let (server, client_authority) = tls;
+            self.write("server.crt", &server.certificate);
+            self.write("server.key", &server.key);
+            self.write("clients.crt", client_authority);
             conf.push_str(
                 "ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = 'clients.crt'\n",
             );
@@ -246,33 +232,30 @@ impl PostgresServer {
     }
 
     fn signal_all(&self, signal: Signal) {
-        let Some(main) = self.lock().as_ref().map(Child::id) else {
+        let Some(main) = self.lock().as_ref().map(Process::id) else {
             return;
         };
         // The main process first: it starts no others then.
         let mut processes = vec![main];
         processes.extend(children(main));
-        for process in processes {
-            signal_process(process, signal);
+        for process in processes.into_iter().filter_map(Pid::from_raw) {
+            // It may be gone already.
+            kill_process(process, signal).ok();
         }
     }
 
     fn end(&self, signal: Signal) {
-        let Some(mut child) = self.lock().take() else {
+        let Some(process) = self.lock().take() else {
             return;
         };
-        signal_process(child.id(), Signal::CONT);
-        signal_process(child.id(), signal);
+        process.signal(signal);
         let start = Instant::now();
-        while child.try_wait().expect("it can be waited for").is_none() {
-            if start.elapsed() > PATIENCE {
-                child.kill().expect("it can be killed");
-            }
+        while !process.has_ended() && start.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -318,7 +301,7 @@ pub fn boot_clock() -> pawl_lock::Instant {
 }
 
 /// Where the package put the server's programs, the newest version first.
-pub(super) fn programs() -> &'static Path {
+fn programs() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
         let versions = fs::read_dir("/usr/lib/postgresql")
@@ -342,39 +325,19 @@ pub(super) fn programs() -> &'static Path {
     })
 }
 
-/// A command as the user that servers run as, that ends with the thread that started it.
-pub(super) fn as_server_user(program: &str) -> Command {
+fn server_program() -> &'static str {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    path(FOUND.get_or_init(|| programs().join("postgres")))
+}
+
+/// A command as the user that servers run as.
+fn as_server_user(program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]);
     if server_user().is_some() {
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
     }
     command.arg("--").arg(program).current_dir("/");
     command
-}
-
-/// Starts a server's process. What ends with its parent's *thread* must not be started by a test's: this is done by a
-/// thread that lives as long as the process.
-pub(super) fn spawn(command: Command) -> Child {
-    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
-    static ORDERS: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
-    let orders = ORDERS.get_or_init(|| {
-        let (sender, orders) = mpsc::channel::<Order>();
-        thread::spawn(move || {
-            for (mut command, answer) in orders {
-                drop(answer.send(command.spawn()));
-            }
-        });
-        Mutex::new(sender)
-    });
-    let (sender, answer) = mpsc::channel();
-    orders
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .send((command, sender))
-        .expect("the thread lives as long as the process");
-    let child = answer.recv().expect("the thread answers");
-    child.unwrap_or_else(|error| missing("setpriv", &error))
 }
 
 /// A folder that the server's user may work in. Those of processes that are gone are removed.
@@ -405,22 +368,7 @@ pub(super) fn workplace() -> TempDir {
     folder
 }
 
-/// A port that nobody listened on a moment ago.
-pub(super) fn free_port(address: IpAddr) -> u16 {
-    let listener = TcpListener::bind((address, 0)).expect("the address is this machine's");
-    listener.local_addr().expect("it is bound").port()
-}
-
-/// Sends a signal to a process that we started.
-pub(super) fn signal_process(process: u32, signal: Signal) {
-    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
-    if let Some(process) = process {
-        // It may be gone already.
-        kill_process(process, signal).ok();
-    }
-}
-
-pub(super) fn missing(program: &str, why: &dyn std::fmt::Display) -> ! {
+fn missing(program: &str, why: &dyn std::fmt::Display) -> ! {
     panic!("{program} cannot be run ({why}): install it with `{INSTALL}`");
 }
 
@@ -428,8 +376,8 @@ pub(super) fn path(path: &Path) -> &str {
     path.to_str().expect("temporary paths are text")
 }
 
-/// User and group `postgres` where this process is root.
-fn server_user() -> Option<(u32, u32)> {
+/// User and group `postgres` where this process is root: servers refuse to be.
+pub(super) fn server_user() -> Option<(u32, u32)> {
     static FOUND: OnceLock<Option<(u32, u32)>> = OnceLock::new();
     *FOUND.get_or_init(|| {
         if !getuid().is_root() {
@@ -500,14 +448,14 @@ fn run(command: &mut Command) {
 }
 
 /// The processes that a process started and that are still there.
-fn children(of: u32) -> Vec<u32> {
+fn children(of: i32) -> Vec<i32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| {
-            let process: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let process: i32 = entry.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
             // After the name, which is in parentheses: state and parent.
-            let parent: u32 = stat
+            let parent: i32 = stat
                 .rsplit_once(')')?
                 .1
                 .split_whitespace()

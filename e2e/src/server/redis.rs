@@ -2,14 +2,15 @@
 
 use std::{
     ffi::OsString,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::{Connection, FromRedisValue, RedisResult};
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::{
     Process, Program,
@@ -42,7 +43,7 @@ pub struct RedisOptions {
 
 /// A Redis server on ports of its own.
 pub struct RedisServer {
-    options: RedisOptions,
+    options: Arc<RedisOptions>,
     port: u16,
     tls_port: u16,
     folder: TempDir,
@@ -55,12 +56,13 @@ impl RedisServer {
     /// # Panics
     /// If it does not start.
     pub fn start(options: RedisOptions) -> Self {
+        let options = Arc::new(options);
         for _ in 0..5 {
             let server = Self {
                 port: free_port(),
                 tls_port: free_port(),
                 folder: TempDir::with_prefix("pawl-redis-").expect("a folder can be made"),
-                options: options.clone(),
+                options: Arc::clone(&options),
                 process: Mutex::new(None),
             };
             if server.launch() {
@@ -77,6 +79,14 @@ impl RedisServer {
     /// Its port on 127.0.0.1, in plain text.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn id(&self) -> i32 {
+        self.process().as_ref().expect("the server runs").id()
     }
 
     /// Its URL, in plain text.
@@ -121,7 +131,8 @@ impl RedisServer {
     /// # Panics
     /// If the server cannot be reached or answers with an error.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.try_run(words)
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// Runs a command as the administrator on a connection of its own.

@@ -58,11 +58,9 @@ impl Wire {
         IpAddr::V4(self.near)
     }
 
-    /// A command at the other end.
-    pub fn far_command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
-        command
+    /// The arguments with which `ip` runs a program at the other end.
+    pub fn far<'a>(&'a self, program: &'a str) -> [&'a str; 4] {
+        ["netns", "exec", &self.name, program]
     }
 
     /// From now on every packet, in both directions, goes to a machine that is not there.

@@ -16,30 +16,30 @@ use pawl_sidecar::backend::{
 };
 use tokio::time::Instant;
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-pub fn server(directives: &[&str]) -> RedisServer {
+pub(crate) fn server(directives: &[&str]) -> RedisServer {
     RedisServer::start(RedisOptions {
         directives: directives.iter().map(|line| (*line).to_owned()).collect(),
         ..RedisOptions::default()
     })
 }
 
-pub fn backend(url: impl Into<String>) -> Arc<Redis> {
+pub(crate) fn backend(url: impl Into<String>) -> Arc<Redis> {
     configured(RedisConfig::new(url))
 }
 
-pub fn configured(config: RedisConfig) -> Arc<Redis> {
+pub(crate) fn configured(config: RedisConfig) -> Arc<Redis> {
     let namespace = Namespace::try_new("faults").unwrap();
     let scope = Scope::of(&namespace, &PolicyName::try_new("redis").unwrap());
     Arc::new(Redis::new(config, scope, rand::random()).unwrap())
 }
 
-pub fn key() -> Key {
+pub(crate) fn key() -> Key {
     Key::try_new("key/a").unwrap()
 }
 
-pub fn attempt() -> AcquireRequest {
+pub(crate) fn attempt() -> AcquireRequest {
     AcquireRequest {
         key: key(),
         hold: HoldId::from_bits(rand::random()),
@@ -52,14 +52,14 @@ pub fn attempt() -> AcquireRequest {
     }
 }
 
-pub fn attempt_for(ttl: Duration) -> AcquireRequest {
+pub(crate) fn attempt_for(ttl: Duration) -> AcquireRequest {
     AcquireRequest {
         ttl: Ttl::try_new(ttl).unwrap(),
         ..attempt()
     }
 }
 
-pub fn renewal(of: &AcquireRequest, granted: Granted) -> RenewRequest {
+pub(crate) fn renewal(of: &AcquireRequest, granted: Granted) -> RenewRequest {
     RenewRequest {
         key: of.key.clone(),
         hold: of.hold,
@@ -70,7 +70,7 @@ pub fn renewal(of: &AcquireRequest, granted: Granted) -> RenewRequest {
     }
 }
 
-pub fn release(of: &AcquireRequest, granted: Granted) -> ReleaseRequest {
+pub(crate) fn release(of: &AcquireRequest, granted: Granted) -> ReleaseRequest {
     ReleaseRequest {
         key: of.key.clone(),
         hold: of.hold,
@@ -80,7 +80,7 @@ pub fn release(of: &AcquireRequest, granted: Granted) -> ReleaseRequest {
     }
 }
 
-pub fn abandonment(of: &AcquireRequest) -> AbandonRequest {
+pub(crate) fn abandonment(of: &AcquireRequest) -> AbandonRequest {
     AbandonRequest {
         key: of.key.clone(),
         hold: of.hold,
@@ -89,35 +89,35 @@ pub fn abandonment(of: &AcquireRequest) -> AbandonRequest {
     }
 }
 
-pub async fn take(backend: &Redis, request: &AcquireRequest) -> Granted {
+pub(crate) async fn take(backend: &Redis, request: &AcquireRequest) -> Granted {
     match Backend::acquire(backend, request).await {
         Ok(Acquired::Granted(granted)) => granted,
         other => panic!("not granted: {other:?}"),
     }
 }
 
-pub async fn refused(backend: &Redis, request: &AcquireRequest) {
+pub(crate) async fn refused(backend: &Redis, request: &AcquireRequest) {
     match Backend::acquire(backend, request).await {
         Ok(Acquired::Busy(_)) => {}
         other => panic!("not refused: {other:?}"),
     }
 }
 
-pub async fn fails(backend: &Redis, request: &AcquireRequest) -> BackendError {
+pub(crate) async fn fails(backend: &Redis, request: &AcquireRequest) -> BackendError {
     match Backend::acquire(backend, request).await {
         Err(error) => error,
         Ok(acquired) => panic!("it does not fail: {acquired:?}"),
     }
 }
 
-pub async fn renew(backend: &Redis, of: &AcquireRequest, granted: Granted) -> Renewed {
+pub(crate) async fn renew(backend: &Redis, of: &AcquireRequest, granted: Granted) -> Renewed {
     Backend::renew(backend, &renewal(of, granted))
         .await
         .unwrap()
 }
 
 /// Asks until it is granted, over errors.
-pub async fn take_in_the_end(backend: &Redis, request: &AcquireRequest) -> Granted {
+pub(crate) async fn take_in_the_end(backend: &Redis, request: &AcquireRequest) -> Granted {
     let start = Instant::now();
     loop {
         let answer =

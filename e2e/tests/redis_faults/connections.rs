@@ -57,7 +57,9 @@ async fn answers_that_are_swallowed_are_no_grant() {
     let server = server(&[]);
     let proxy = Proxy::start(server.port()).await;
     let a = backend(format!("redis://127.0.0.1:{}", proxy.port()));
-    a.inspect(&key()).await.unwrap();
+    let warm = attempt();
+    let granted = take(&a, &warm).await;
+    a.release(&release(&warm, granted)).await.unwrap();
     proxy.set(Fault::SwallowAnswers);
     let hold = attempt();
     assert!(

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use pawl_e2e::server::redis::{RedisOptions, RedisServer};
+use pawl_e2e::server::{
+    proxy::{Fault, Proxy},
+    redis::{RedisOptions, RedisServer},
+};
 use pawl_lock::{
     Backend,
     backend::{AcquireRequest, Acquired, Category, Outcome, Renewed},
@@ -12,18 +15,22 @@ use tokio::time::{Instant, sleep};
 
 use super::bench::{
     attempt, backend, configured, fails, key, release, renew, renewal, server, take,
+    take_in_the_end,
 };
 
-async fn replica_of(primary: &RedisServer) -> RedisServer {
+/// A replica that follows, by way of `port`.
+async fn replica_of(primary: &RedisServer, port: u16) -> RedisServer {
     let replica = RedisServer::start(RedisOptions {
-        replica_of: Some(primary.port()),
+        replica_of: Some(port),
         ..RedisOptions::default()
     });
     let start = Instant::now();
-    while !replica
-        .run::<String>(&["INFO", "replication"])
-        .contains("master_link_status:up")
-    {
+    let says = |server: &RedisServer, words| {
+        server
+            .run::<String>(&["INFO", "replication"])
+            .contains(words)
+    };
+    while !(says(&replica, "master_link_status:up") && says(primary, "state=online")) {
         assert!(
             start.elapsed() < Duration::from_secs(20),
             "the replica does not follow"
@@ -40,6 +47,8 @@ fn promote(replica: &RedisServer) {
 fn waiting_for_one(server: &RedisServer) -> RedisConfig {
     let mut config = RedisConfig::new(server.url());
     config.wait_replicas = 1;
+    // Longer than a busy machine needs.
+    config.replica_timeout = Duration::from_secs(5);
     config
 }
 
@@ -47,18 +56,18 @@ fn waiting_for_one(server: &RedisServer) -> RedisConfig {
 #[tokio::test]
 async fn a_promoted_replica_that_missed_the_grant_says_so() {
     let primary = server(&[]);
-    let replica = replica_of(&primary).await;
+    let link = Proxy::start(primary.port()).await;
+    let replica = replica_of(&primary, link.port()).await;
     let a = backend(primary.url());
     let findings = a.check().await.unwrap();
     assert!(
         matches!(&*findings, [finding] if finding.reason == "ReplicasUnconfirmed" && !finding.is_fatal),
         "{findings:?}"
     );
-    replica.pause();
+    link.set(Fault::Stall);
     let hold = attempt();
     let granted = take(&a, &hold).await;
     primary.kill();
-    replica.resume();
     promote(&replica);
     let promoted = backend(replica.url());
     assert_eq!(renew(&promoted, &hold, granted).await, Renewed::NotOwner);
@@ -69,7 +78,7 @@ async fn a_promoted_replica_that_missed_the_grant_says_so() {
 #[tokio::test]
 async fn a_confirmed_grant_survives_a_failover() {
     let primary = server(&[]);
-    let replica = replica_of(&primary).await;
+    let replica = replica_of(&primary, primary.port()).await;
     let a = configured(waiting_for_one(&primary));
     assert_eq!(a.check().await.unwrap(), []);
     let hold = attempt();
@@ -91,10 +100,12 @@ async fn a_confirmed_grant_survives_a_failover() {
 #[tokio::test]
 async fn an_unconfirmed_grant_is_taken_back() {
     let primary = server(&[]);
-    let replica = replica_of(&primary).await;
-    let a = configured(waiting_for_one(&primary));
+    let replica = replica_of(&primary, primary.port()).await;
+    let mut config = waiting_for_one(&primary);
+    config.replica_timeout = Duration::from_millis(500);
+    let a = configured(config);
     let hold = attempt();
-    let granted = take(&a, &hold).await;
+    let granted = take_in_the_end(&a, &hold).await;
     replica.pause();
     let error = Backend::renew(&*a, &renewal(&hold, granted))
         .await

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use pawl_e2e::server::redis::{RedisOptions, RedisServer};
+use pawl_e2e::server::{
+    clock::ShiftedClock,
+    redis::{RedisOptions, RedisServer},
+};
 use pawl_lock::{
     Backend,
     backend::{Abandoned, Acquired, Renewed},
@@ -166,22 +169,9 @@ async fn forgotten_scripts_are_sent_again() {
 /// back, a renewal restores the ttl, and tokens climb too.
 #[tokio::test]
 async fn a_clock_that_jumps_ends_holds_early_and_tokens_climb() {
-    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    assert!(
-        std::path::Path::new(LIBRARY).exists(),
-        "libfaketime is not installed: apt-get install libfaketime"
-    );
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("offset");
-    let shift = |offset: &str| std::fs::write(&file, offset).unwrap();
-    shift("+0");
+    let clock = ShiftedClock::new();
     let server = RedisServer::start(RedisOptions {
-        environment: vec![
-            ("LD_PRELOAD", LIBRARY.into()),
-            ("FAKETIME_TIMESTAMP_FILE", file.clone().into_os_string()),
-            ("FAKETIME_NO_CACHE", "1".into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-        ],
+        environment: clock.environment(),
         ..RedisOptions::default()
     });
     let time = || server.run::<(i64, i64)>(&["TIME"]).0;
@@ -190,14 +180,14 @@ async fn a_clock_that_jumps_ends_holds_early_and_tokens_climb() {
     let granted = take(&a, &hold).await;
 
     let before = time();
-    shift("+60");
+    clock.shift(60);
     assert!(time() >= before + 59, "the clock does not follow");
     assert_eq!(renew(&a, &hold, granted).await, Renewed::NotOwner);
     let second = attempt_for(Duration::from_secs(30));
     let granted_second = take(&a, &second).await;
     assert!(granted_second.token > granted.token);
 
-    shift("-3600");
+    clock.shift(-3600);
     assert!(time() < before, "the clock does not follow");
     assert!(matches!(
         renew(&a, &second, granted_second).await,

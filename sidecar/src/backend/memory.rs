@@ -159,7 +159,7 @@ impl Backend for Memory {
         let hearing = Hearing::new(Arc::clone(&self.ear), events);
         Box::pin(async move {
             let _hearing = hearing;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     }
 }

@@ -45,8 +45,8 @@ use pawl_lock::{
     Backend, BackendError, FencingToken, Instant, Key, Ttl,
     backend::{
         AbandonRequest, Abandoned, AcquireRequest, Acquired, BackendFuture, Class, Events,
-        FenceVerdict, Finding, Inspection, Profile, ReleaseRequest, Released, RenewRequest,
-        Renewed,
+        FenceVerdict, Finding, Inspection, Outcome, Profile, ReleaseRequest, Released,
+        RenewRequest, Renewed,
     },
 };
 
@@ -130,7 +130,8 @@ impl Postgres {
 
     /// What a failure is to the caller.
     fn fail(&self, failure: Failure) -> BackendError {
-        failure.into_call_error(&self.common.config.endpoint.to_string())
+        let outcome = failure.outcome();
+        failure.into_error(&self.common.config.endpoint.to_string(), outcome)
     }
 
     /// Who makes a call that may change a key's lock. Followed by [`Self::finish`], unless it is dropped.
@@ -160,14 +161,18 @@ impl Postgres {
                 Err(self.fail(Failure::Unsafe(finding)))
             }
             Err(failure) => {
+                let mut outcome = failure.outcome();
                 if let (Some(session), Some(pending)) = (&caller.live.session, pending) {
                     if !failure.is_at_server() {
                         session.did_nothing(key, pending);
                     } else if self.is_settled(key, caller).await {
                         session.settled(key, pending);
+                    } else {
+                        outcome = Outcome::Unknown;
                     }
                 }
-                Err(self.fail(failure))
+                let server = self.common.config.endpoint.to_string();
+                Err(failure.into_error(&server, outcome))
             }
         }
     }

@@ -60,7 +60,7 @@ pub mod scripts;
 mod subscribe;
 
 /// How long an abandoned id is remembered beyond its ttl.
-const TOMBSTONE: Duration = Duration::from_secs(60);
+const TOMBSTONE: Duration = Duration::from_mins(1);
 
 /// A backend on one Redis server.
 pub struct Redis {

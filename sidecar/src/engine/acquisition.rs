@@ -274,7 +274,8 @@ impl State {
             granted: now,
             granted_at: self.fixed.clock.wall(),
             parts,
-            attached: 0,
+            // The acquiring stream is one; streams of events that open and close count beside it.
+            attached: u32::from(acquisition.attached),
             renewals: 0,
             changes: None,
         };

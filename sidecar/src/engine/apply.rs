@@ -85,8 +85,8 @@ impl State {
         match policy.as_ref().and_then(|policy| policy.service()) {
             None => {
                 let (phase, applied) = match open(opener, &settings.backend) {
-                    Ok(opened) => {
-                        let service = self.open_service(opened, metrics, &settings);
+                    Ok(backend) => {
+                        let service = self.open_service(backend, metrics, &settings);
                         (Phase::Serving(service), Applied::Serving)
                     }
                     Err(error) => (refused(&error), Applied::Refused(error)),
@@ -196,13 +196,17 @@ impl State {
     }
 
     /// The time for the leases on an old backend is over.
-    pub(super) fn end_switch(&mut self, name: &PolicyName) {
+    pub(super) fn end_switch(&mut self, now: Instant, name: &PolicyName) {
         let Some(policy) = self.policies.get(name).map(Rc::clone) else {
             return;
         };
-        let Phase::Switching { old, .. } = &policy.state().borrow().phase else {
+        let Phase::Switching { old, until, .. } = &policy.state().borrow().phase else {
             return;
         };
+        if now < *until {
+            // The timer of an earlier change that was taken back.
+            return;
+        }
         let slots: Vec<_> = old.slots.borrow().values().copied().collect();
         for slot in slots {
             self.push(slot, Event::Drain(LossReason::PolicyRemoved));
@@ -247,10 +251,10 @@ impl State {
         settings: &Rc<Settings>,
     ) -> Rc<Service> {
         let metrics = metrics.policy(settings.name.as_str(), opened.profile.name);
-        let mailbox = Mailbox::new(Arc::clone(&self.fixed.waker));
+        let mailbox = Mailbox::new(Arc::clone(&self.fixed.bell));
         let service = Rc::new(Service::new(opened, mailbox, metrics, Rc::clone(settings)));
         self.opened.push(Rc::clone(&service));
-        self.fixed.waker.wake();
+        self.fixed.bell.engine.wake();
         service
     }
 

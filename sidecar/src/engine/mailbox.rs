@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::task::AtomicWaker;
@@ -15,7 +18,23 @@ const MAX_HINTS: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
-    engine: Arc<AtomicWaker>,
+    bell: Arc<Bell>,
+}
+
+/// What all mailboxes of an engine ring.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    has_mail: AtomicBool,
+    /// Wakes the engine's task.
+    pub(super) engine: AtomicWaker,
+}
+
+impl Bell {
+    /// Whether it rang since it was asked last.
+    pub(super) fn rang(&self) -> bool {
+        // Before the boxes are read: what comes while they are read rings again.
+        self.has_mail.swap(false, Ordering::AcqRel)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -27,10 +46,10 @@ struct Mail {
 }
 
 impl Mailbox {
-    pub(super) fn new(engine: Arc<AtomicWaker>) -> Self {
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
         Self {
             mail: Mutex::default(),
-            engine,
+            bell,
         }
     }
 
@@ -67,7 +86,8 @@ impl Events for Mailbox {
                 }
             }
         }
-        self.engine.wake();
+        self.bell.has_mail.store(true, Ordering::Release);
+        self.bell.engine.wake();
     }
 }
 
@@ -79,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_hints_becomes_one_resync_and_no_lost_session_is_dropped() {
-        let mailbox = Mailbox::new(Arc::default());
+        let bell = Arc::<Bell>::default();
+        let mailbox = Mailbox::new(Arc::clone(&bell));
         let key = Key::try_new("a").unwrap();
         mailbox.tell(BackendEvent::SessionLost { session: 7 });
         for _ in 0..=MAX_HINTS {
@@ -96,5 +117,7 @@ mod tests {
         mailbox.tell(BackendEvent::Turn { key: key.clone() });
         assert_eq!(mailbox.take(), vec![BackendEvent::Turn { key }]);
         assert_eq!(mailbox.take(), vec![]);
+        assert!(bell.rang());
+        assert!(!bell.rang());
     }
 }

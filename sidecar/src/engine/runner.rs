@@ -43,7 +43,7 @@ impl Engine {
         let result = {
             let mut drain = pin!(drain.draining());
             poll_fn(|cx| {
-                self.inner.waker.register(cx.waker());
+                self.inner.bell.engine.register(cx.waker());
                 if !self.is_draining() && drain.as_mut().poll(cx).is_ready() {
                     self.drain(grace);
                 }
@@ -83,7 +83,9 @@ impl Engine {
     ) -> Poll<Result<(), EngineFailure>> {
         let clock = self.clock();
         let mut state = self.state();
-        state.read_mail();
+        if self.inner.bell.rang() {
+            state.read_mail();
+        }
         state.settle(clock.now());
         let mut answers = 0;
         while let Poll::Ready(Some(answered)) = state.calls.poll_next_unpin(cx) {

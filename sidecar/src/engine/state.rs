@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{stream::FuturesUnordered, task::AtomicWaker};
+use futures::stream::FuturesUnordered;
 use pawl_kit::clock::Clock;
 use pawl_lock::{
     BackendError, Deadline, Instant, Key, LeaseRef, LossReason, Owner, PolicyName,
@@ -23,6 +23,7 @@ use super::{
     arena::{Arena, Id},
     call::{self, CallFuture},
     ended::{End, Ended},
+    mailbox::Bell,
     policy::Policy,
     registry::Lease,
     service::Service,
@@ -36,7 +37,7 @@ pub(super) struct Fixed {
     /// Random, so that hold ids of two processes never meet.
     pub(super) process: u64,
     pub(super) limits: Limits,
-    pub(super) waker: Arc<AtomicWaker>,
+    pub(super) bell: Arc<Bell>,
 }
 
 /// The engine's state. Methods take `now`, which their caller read from the clock after whatever it waited for.
@@ -243,7 +244,7 @@ impl State {
             Poll::Ready(answered) => self.answered(now, answered),
             Poll::Pending => {
                 self.calls.push(call);
-                self.fixed.waker.wake();
+                self.fixed.bell.engine.wake();
             }
         }
     }
@@ -411,7 +412,7 @@ impl State {
         }
         if slots.is_empty() && service.is_retiring.get() {
             self.emptied.push(service.settings().name.clone());
-            self.fixed.waker.wake();
+            self.fixed.bell.engine.wake();
         }
     }
 
@@ -419,7 +420,7 @@ impl State {
     pub(super) fn at(&mut self, at: Instant, due: Due) {
         let timer = (at, due);
         if self.timers.first().is_none_or(|first| timer < *first) {
-            self.fixed.waker.wake();
+            self.fixed.bell.engine.wake();
         }
         self.timers.insert(timer);
     }
@@ -438,7 +439,7 @@ impl State {
                     }
                 }
                 Due::Taken(acquisition) => self.keep_taken(now, acquisition),
-                Due::Switch(policy) => self.end_switch(&policy),
+                Due::Switch(policy) => self.end_switch(now, &policy),
                 Due::Drain => self.end_leases(),
                 Due::Stop => self.is_stopped = true,
             }

@@ -2,25 +2,31 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use pawl_crds::Chosen;
-use pawl_kit::clock::Clock;
-use pawl_lock::Backend;
+use pawl_crds::{Chosen, conditions::reasons};
+use pawl_kit::{clock::Clock, secrets::SecretDir};
+use pawl_lock::{Backend, Owner};
 
 use crate::{
     backend::memory::MemoryStore,
     engine::{BackendConfig, OpenError, Opener},
 };
+use files::Files;
+
+mod files;
+mod postgres;
+mod redis;
 
 /// The backends that this program has.
 pub struct Backends {
     memory: MemoryStore,
-    /// One directory a policy.
-    secrets: Option<PathBuf>,
+    secrets: Option<SecretDir>,
+    identity: Owner,
+    clock: Clock,
 }
 
 impl Backends {
-    /// Backends on this clock, with their secrets below this directory.
-    pub fn new(clock: &Clock, secrets: Option<PathBuf>) -> Self {
+    /// Backends on this clock for the sidecar of this name, with their secrets below this directory.
+    pub fn new(clock: &Clock, identity: Owner, secrets: Option<PathBuf>) -> Self {
         let millis = clock.wall().unix_seconds().saturating_mul(1000);
         let now = clock.clone();
         Self {
@@ -28,7 +34,9 @@ impl Backends {
                 Arc::new(move || now.now()),
                 u64::try_from(millis).unwrap_or(0),
             ),
-            secrets,
+            secrets: secrets.map(SecretDir::new),
+            identity,
+            clock: clock.clone(),
         }
     }
 }
@@ -43,19 +51,25 @@ impl fmt::Debug for Backends {
 
 impl Opener for Backends {
     fn open(&self, config: &BackendConfig) -> Result<Arc<dyn Backend>, OpenError> {
+        let files = Files::new(self.secrets.clone(), config.policy.clone());
         match config.spec.chosen() {
             Some(Chosen::Memory(_)) => Ok(Arc::new(self.memory.connect(&config.scope))),
-            Some(chosen) => Err(OpenError {
-                reason: "BackendNotBuilt",
-                message: format!(
-                    "the backend {} is not built into this version of the sidecar",
-                    chosen.kind()
-                ),
-            }),
+            Some(Chosen::Redis(redis)) => redis::open(redis, config, &files),
+            Some(Chosen::Postgres(postgres)) => {
+                postgres::open(postgres, config, &files, &self.identity, &self.clock)
+            }
+            Some(chosen) => Err(not_built(chosen.kind().as_str())),
             None => Err(OpenError {
-                reason: pawl_crds::conditions::reasons::INVALID,
+                reason: reasons::INVALID,
                 message: "spec.backend must have exactly one backend".to_owned(),
             }),
         }
+    }
+}
+
+fn not_built(what: &str) -> OpenError {
+    OpenError {
+        reason: "BackendNotBuilt",
+        message: format!("{what} is not built into this version of the sidecar"),
     }
 }

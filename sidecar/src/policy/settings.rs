@@ -98,7 +98,7 @@ pub fn settings(policy: &LockPolicy, origin: Origin) -> Result<Settings, Unusabl
 }
 
 fn terms(lease: &pawl_crds::Lease, acquire: &pawl_crds::Acquire) -> Terms {
-    let (least, most) = CALL_TIMEOUT;
+    let (shortest, longest) = CALL_TIMEOUT;
     Terms {
         order: match acquire.order {
             pawl_crds::Order::Fifo => Order::Fifo,
@@ -111,9 +111,10 @@ fn terms(lease: &pawl_crds::Lease, acquire: &pawl_crds::Acquire) -> Terms {
             initial: acquire.retry.initial.into(),
             max: acquire.retry.max.into(),
             factor: acquire.retry.factor,
+            is_jittered: acquire.retry.jitter == pawl_crds::Jitter::Full,
         },
         poll: POLL,
-        call_timeout: (lease.ttl.as_std() / 3).clamp(least, most),
+        call_timeout: (lease.ttl.as_std() / 3).clamp(shortest, longest),
     }
 }
 
@@ -148,7 +149,7 @@ mod tests {
         let settings = parsed(
             "{backend: {memory: {}}, lease: {ttl: 300ms, maxTtl: 2s, renew: Manual, maxHold: 3s, lockDelay: 4s, \
              retain: 5s, idle: 1s}, acquire: {wait: 6s, maxWait: 7s, order: Any, retry: {initial: 8ms, max: 9ms, \
-             factor: 3}}, keys: {prefix: shared, allow: [\"a/*\"], maxHeld: 11, maxWaiters: 12}, sidecar: {auth: Token}}",
+             factor: 3, jitter: None}}, keys: {prefix: shared, allow: [\"a/*\"], maxHeld: 11, maxWaiters: 12}, sidecar: {auth: Token}}",
         );
         let seconds = Duration::from_secs;
         assert_eq!(settings.ttl.as_millis(), 300);
@@ -171,6 +172,7 @@ mod tests {
                     initial: Duration::from_millis(8),
                     max: Duration::from_millis(9),
                     factor: 3,
+                    is_jittered: false,
                 },
                 poll: POLL,
                 call_timeout: Duration::from_millis(100),

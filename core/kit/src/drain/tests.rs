@@ -4,6 +4,13 @@ use super::*;
 
 const LONG: Duration = Duration::from_mins(1);
 
+/// Runs the tasks to their end; a run that never ends fails instead of hanging.
+async fn run(tasks: Tasks, drain: &Drain, grace: Duration) -> Result<(), Failure> {
+    tokio::time::timeout(LONG / 2, tasks.run(drain, grace))
+        .await
+        .expect("an end within half a minute")
+}
+
 #[tokio::test]
 async fn a_signal_is_told_to_every_clone_also_to_late_ones() {
     let drain = Drain::new();
@@ -44,7 +51,7 @@ async fn a_clean_drain_is_no_failure() {
             drain.signal().await;
         }
     });
-    tasks.run(&drain, LONG).await.unwrap();
+    run(tasks, &drain, LONG).await.unwrap();
 }
 
 #[tokio::test]
@@ -58,7 +65,7 @@ async fn an_essential_task_that_ends_drains_the_others_and_fails() {
         let _ = told.send(());
     });
     tasks.essential("renewer", async {});
-    let failure = tasks.run(&drain, LONG).await.unwrap_err();
+    let failure = run(tasks, &drain, LONG).await.unwrap_err();
     assert!(
         matches!(failure, Failure::Ended { name: "renewer" }),
         "{failure}"
@@ -73,7 +80,7 @@ async fn errors_and_panics_are_told_with_the_name() {
     let drain = Drain::new();
     let mut tasks = Tasks::new();
     tasks.background("reload", async { Err::<(), _>("no such file") });
-    let failure = tasks.run(&drain, LONG).await.unwrap_err();
+    let failure = run(tasks, &drain, LONG).await.unwrap_err();
     assert_eq!(
         failure.to_string(),
         "the task `reload` failed: no such file"
@@ -82,7 +89,7 @@ async fn errors_and_panics_are_told_with_the_name() {
     let drain = Drain::new();
     let mut tasks = Tasks::new();
     tasks.background("broken", async { assert!(drain_is_red(), "on purpose") });
-    let failure = tasks.run(&drain, LONG).await.unwrap_err();
+    let failure = run(tasks, &drain, LONG).await.unwrap_err();
     assert!(
         matches!(failure, Failure::Panicked { name: "broken" }),
         "{failure}"
@@ -104,8 +111,7 @@ async fn what_does_not_end_in_time_is_aborted_and_named() {
         drop(held);
     });
     tasks.essential("quick", async {});
-    let failure = tasks
-        .run(&drain, Duration::from_millis(30))
+    let failure = run(tasks, &drain, Duration::from_millis(30))
         .await
         .unwrap_err();
     assert_eq!(
@@ -118,8 +124,23 @@ async fn what_does_not_end_in_time_is_aborted_and_named() {
     );
 }
 
+#[test]
+fn the_second_signal_does_not_wait() {
+    // In a process of its own: handlers stay for good, and a test run has to end at Ctrl-C.
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "drain::tests::two_signals", "--ignored"])
+        .output()
+        .unwrap();
+    assert!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stdout)
+    );
+}
+
 #[tokio::test]
-async fn the_second_signal_does_not_wait() {
+#[ignore = "the test above runs it as a process of its own"]
+async fn two_signals() {
     let drain = Drain::new();
     let signals = Signals::install().unwrap();
     let mut tasks = Tasks::new();
@@ -132,10 +153,7 @@ async fn the_second_signal_does_not_wait() {
         assert_eq!(seen.phase(), Phase::Draining);
         raise("INT");
     });
-    let failure = tokio::time::timeout(LONG, tasks.run(&drain, LONG))
-        .await
-        .unwrap()
-        .unwrap_err();
+    let failure = run(tasks, &drain, LONG).await.unwrap_err();
     assert!(
         matches!(&failure, Failure::Forced { names } if names.contains(&"stuck")),
         "{failure}"

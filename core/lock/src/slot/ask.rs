@@ -365,4 +365,5 @@ const ABANDON: super::event::Backoff = super::event::Backoff {
     initial: std::time::Duration::from_millis(50),
     max: std::time::Duration::from_millis(400),
     factor: 2,
+    is_jittered: true,
 };

@@ -27,7 +27,8 @@ impl Jitter {
         z ^ (z >> 31)
     }
 
-    /// The delay before try number `failures` (from 1): full jitter, between a millisecond and the bound that grew to.
+    /// The delay before try number `failures` (from 1): the bound that grew to, or with full jitter anything between
+    /// a millisecond and that.
     pub(super) fn delay(&mut self, backoff: Backoff, failures: u32) -> Duration {
         let growth = backoff
             .factor
@@ -37,6 +38,9 @@ impl Jitter {
         let micros = u64::try_from(bound.as_micros())
             .unwrap_or(u64::MAX)
             .max(1_000);
+        if !backoff.is_jittered {
+            return Duration::from_micros(micros);
+        }
         Duration::from_micros(1_000 + self.draw() % micros)
     }
 
@@ -57,6 +61,7 @@ mod tests {
         initial: Duration::from_millis(50),
         max: Duration::from_secs(2),
         factor: 2,
+        is_jittered: true,
     };
 
     #[test]
@@ -77,6 +82,18 @@ mod tests {
             );
             assert!(drawn.iter().any(|delay| *delay > bound / 2), "and high");
         }
+    }
+
+    #[test]
+    fn without_jitter_a_delay_is_its_bound() {
+        let mut jitter = Jitter::seeded_by(HoldId::from_bits(8));
+        let backoff = Backoff {
+            is_jittered: false,
+            ..BACKOFF
+        };
+        let delays =
+            [1, 2, 3, 6, 7, 40].map(|failures| jitter.delay(backoff, failures).as_millis());
+        assert_eq!(delays, [50, 100, 200, 1_600, 2_000, 2_000]);
     }
 
     #[test]

@@ -229,6 +229,7 @@ impl Slot {
             initial: ttl / 20,
             max: ttl / 6,
             factor: 2,
+            is_jittered: true,
         };
         self.jitter.delay(backoff, failures)
     }

@@ -143,7 +143,7 @@ pub async fn abandon_ends_a_hold(bed: &Bed) {
         a.take(&hold).await;
         a.abandon(&hold).await;
         let next = AcquireRequest {
-            lock_delay: Duration::from_secs(60),
+            lock_delay: Duration::from_mins(1),
             ..bed.attempt(&key, &b.profile())
         };
         b.take(&next).await;

@@ -20,7 +20,7 @@ pub async fn a_hold_that_nobody_renews_ends(bed: &Bed) {
         ..bed.attempt(&key, &a.profile())
     };
     a.take(&hold).await;
-    let held = Instant::now();
+    let taken = Instant::now();
     let until_dead = if bed.traits().holds_expire {
         b.refused(&bed.attempt(&key, &b.profile())).await;
         short.as_duration()
@@ -37,12 +37,12 @@ pub async fn a_hold_that_nobody_renews_ends(bed: &Bed) {
         short.as_duration() + bed.traits().death_seen_within + PATIENCE,
     )
     .await;
-    // The hold was taken before `held` was read, so it may end a little before: by what a call takes.
+    // The hold was taken before `taken` was read, so it may end a little before: by what a call takes.
     let slack = Duration::from_millis(150);
     assert!(
-        held.elapsed() + slack >= until_dead,
+        taken.elapsed() + slack >= until_dead,
         "it ended {:?} after it began",
-        held.elapsed()
+        taken.elapsed()
     );
     drop(a);
 }
@@ -160,7 +160,7 @@ pub async fn no_lock_delay_follows_a_release(bed: &Bed) {
     let token = a.take(&hold).await.token;
     a.release(&hold, token).await;
     let patient = || AcquireRequest {
-        lock_delay: Duration::from_secs(60),
+        lock_delay: Duration::from_mins(1),
         ..bed.attempt(&key, &b.profile())
     };
     let second = patient();

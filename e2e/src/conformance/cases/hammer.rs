@@ -28,7 +28,7 @@ pub async fn exclusive_holds_under_fire(bed: &Bed) {
 /// The same, two thirds of them shared.
 pub async fn shared_and_exclusive_holds_under_fire(bed: &Bed) {
     fire(bed, |n| {
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             Mode::Exclusive
         } else {
             Mode::Shared
@@ -89,7 +89,7 @@ async fn fighter(
             granted,
             ended,
         });
-        if dice % 5 == 0 {
+        if dice.is_multiple_of(5) {
             sidecar.abandon(&request).await;
         } else {
             sidecar.release(&request, grant.token).await;

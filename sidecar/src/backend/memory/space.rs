@@ -13,7 +13,7 @@ use pawl_lock::{
 use super::{Ear, MAX_FENCED_KEYS, Told, entry::Entry};
 
 /// How long it is remembered that a holder was lost: longer than any quiet time.
-const LOST_KEPT: Duration = Duration::from_secs(3600);
+const LOST_KEPT: Duration = Duration::from_hours(1);
 /// How many keys there may be before the first sweep.
 const FIRST_SWEEP: usize = 1024;
 /// How many emptied entries are kept for the next keys, so that a cold cycle need not allocate.

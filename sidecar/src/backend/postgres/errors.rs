@@ -98,9 +98,8 @@ impl Failure {
         matches!(self, Self::Server(_) | Self::Protocol(_))
     }
 
-    /// The error of a call. `server` is how users know the server.
-    pub(super) fn into_call_error(self, server: &str) -> BackendError {
-        let outcome = self.outcome();
+    /// The error of a call with this outcome. `server` is how users know the server.
+    pub(super) fn into_error(self, server: &str, outcome: Outcome) -> BackendError {
         self.to_error(server, outcome).with_source(self)
     }
 

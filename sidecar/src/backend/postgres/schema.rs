@@ -136,6 +136,13 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_have_what_an_administrator_needs() {
+        let docs = include_str!("../../../../docs/backends.md");
+        assert!(docs.contains(&grants_sql(&SchemaName::default(), "app")));
+        assert!(docs.contains("cat tables.sql calls.sql upkeep.sql | psql"));
+    }
+
+    #[test]
     fn a_role_is_quoted() {
         let sql = grants_sql(&SchemaName::default(), "a\"b");
         assert!(sql.contains("TO \"a\"\"b\";"));

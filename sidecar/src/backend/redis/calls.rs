@@ -21,7 +21,7 @@ use super::{
 use crate::backend::Scope;
 
 /// How long a fence remembers its highest token after it was asked last.
-const FENCE_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
+const FENCE_MEMORY: Duration = Duration::from_hours(30 * 24);
 
 /// The suffixes of a lock's keys, in the order in which scripts take them.
 const SUFFIXES: [&str; 5] = ["", ":m", ":s", ":q", ":x"];

@@ -54,7 +54,7 @@ impl RedisConfig {
             wait_replicas: 0,
             replica_timeout: Duration::from_millis(500),
             allow_eviction: false,
-            remember: Duration::from_secs(24 * 3600),
+            remember: Duration::from_hours(24),
             connect_timeout: Duration::from_secs(2),
         }
     }

@@ -153,7 +153,7 @@ impl Failure {
                 "the Redis server does not take the user and password",
             ),
             // A command inside a script may be forbidden, after others before it ran.
-            "NOPERM" => Some(Self::new(
+            code if code == "NOPERM" || is_forbidden_in_script(error) => Some(Self::new(
                 Config,
                 Outcome::Unknown,
                 "the Redis user may not do what a lock needs: grant it ~pawl:* &pawl:* +@all, or see docs/backends.md",
@@ -176,6 +176,17 @@ impl From<Failure> for BackendError {
     fn from(failure: Failure) -> Self {
         Self::new(failure.category, failure.outcome, failure.message)
     }
+}
+
+/// Redis 7.0 and 7.2 have different words for it.
+fn is_forbidden_in_script(error: &RedisError) -> bool {
+    const WORDS: [&str; 2] = [
+        "The user executing the script can't",
+        "ACL failure in script",
+    ];
+    error
+        .detail()
+        .is_some_and(|detail| WORDS.iter().any(|words| detail.starts_with(words)))
 }
 
 #[cfg(test)]
@@ -247,6 +258,11 @@ mod tests {
                 NotApplied,
             ),
             ("NOPERM this user has no permissions", Config, Unknown),
+            (
+                "ERR ACL failure in script: User pawl has no permissions",
+                Config,
+                Unknown,
+            ),
             ("ERR something", Protocol, Unknown),
             ("WRONGTYPE Operation against a key", Protocol, Unknown),
             ("PAWLCLOCK the clock", Protocol, Unknown),

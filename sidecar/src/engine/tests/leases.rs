@@ -280,6 +280,21 @@ fn an_idle_lease_ends_unless_a_stream_is_open() {
 }
 
 #[test]
+fn a_look_at_the_events_does_not_end_the_attachment_of_the_acquiring_stream() {
+    let spec = "{backend: {memory: {}}, lease: {ttl: 2s, idle: 4s}}";
+    on_bench(spec, async |bench| {
+        let ask = Ask {
+            attached: true,
+            ..Ask::default()
+        };
+        let stream = bench.try_now("a", ask).unwrap().lease_id;
+        drop(bench.engine.attach(&stream).unwrap());
+        bench.pass_secs(10).await;
+        assert!(bench.engine.lease(&stream).is_ok());
+    });
+}
+
+#[test]
 fn shared_leases_live_side_by_side_and_keep_an_exclusive_one_out() {
     on_bench(SPEC, async |bench| {
         let shared = Ask {

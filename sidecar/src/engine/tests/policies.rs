@@ -206,3 +206,18 @@ fn a_backend_that_is_not_built_is_refused_or_the_last_good_one_kept() {
         );
     });
 }
+
+#[test]
+fn the_minute_counts_from_the_change_that_stands() {
+    on_bench(MEMORY, async |bench| {
+        let held = bench.grant("a");
+        bench.apply(vec![settings("p", ELSEWHERE)]);
+        bench.pass_secs(30).await;
+        bench.apply(vec![settings("p", MEMORY)]);
+        bench.apply(vec![settings("p", ELSEWHERE)]);
+        bench.pass_secs(40).await;
+        assert!(bench.engine.lease(&held.lease_id).is_ok());
+        bench.pass_secs(25).await;
+        assert!(bench.engine.lease(&held.lease_id).is_err());
+    });
+}

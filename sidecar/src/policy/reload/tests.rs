@@ -33,7 +33,7 @@ impl Sidecar {
         let metrics = Metrics::register(&registry).unwrap();
         let clock = Clock::system();
         let engine = Engine::new(Config {
-            opener: Box::new(Backends::new(&clock, None)),
+            opener: Box::new(Backends::new(&clock, Owner::try_new("pod").unwrap(), None)),
             clock,
             identity: Owner::try_new("pod").unwrap(),
             limits: Limits::default(),

@@ -108,7 +108,7 @@ fn what_is_forgotten_is_never_held_nor_waited_for_nor_quiet() {
         );
     }
     let mut after = request(&lost, 3);
-    after.lock_delay = Duration::from_secs(60);
+    after.lock_delay = Duration::from_mins(1);
     let quiet = space.acquire(at(15_000), &after, &ear, &mut told);
     assert!(
         matches!(&quiet, Acquired::Busy(busy) if busy.retry_in == Some(Duration::from_secs(55))),

@@ -126,7 +126,8 @@ BEGIN
 END
 $$;
 
--- The same as a call of its own, after an acquire that failed. status: settled, moved.
+-- The same as a call of its own, after one that failed. It locks no row, so that it works where that is what failed:
+-- only this session changes what it compares. status: settled, moved.
 CREATE OR REPLACE FUNCTION "pawl".settle(p_scope text, p_key text, p_session uuid, OUT status text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
@@ -136,7 +137,7 @@ BEGIN
     status := 'moved';
     RETURN;
   END IF;
-  SELECT k.* INTO v_key FROM "pawl".keys k WHERE k.scope = p_scope AND k.key = p_key FOR UPDATE;
+  SELECT k.* INTO v_key FROM "pawl".keys k WHERE k.scope = p_scope AND k.key = p_key;
   IF v_key.number IS NOT NULL THEN
     PERFORM "pawl".clear_doubt(v_key, p_session);
   END IF;

@@ -17,7 +17,7 @@ use redis::{
 };
 use rustix::net::sockopt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     sync::watch,
     task::JoinSet,
@@ -89,7 +89,32 @@ async fn connect(
             Some(reason) => Failure::tls(&endpoint.name(), reason),
             None => unreachable(error),
         })?;
+    let stream = knock(stream)
+        .await
+        .map_err(|error| match tls_reason_in(&error) {
+            Some(reason) => Failure::tls(&endpoint.name(), reason),
+            None => unreachable(error),
+        })?;
     greet(endpoint, subscription, stream).await
+}
+
+/// A server that does not take our certificate says so after the handshake (TLS 1.3), and closes: a write then fails
+/// before its alert is read. So a first question is asked here, where the alert can still be read.
+async fn knock<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> std::io::Result<S> {
+    let written = async {
+        stream.write_all(b"PING\r\n").await?;
+        stream.flush().await
+    };
+    let written = written.await;
+    // Whatever the answer is, it is one line: PONG, or that a password is wanted.
+    loop {
+        match stream.read_u8().await {
+            Ok(b'\n') => return Ok(stream),
+            Ok(_) => {}
+            Err(error) if tls_reason_in(&error).is_some() => return Err(error),
+            Err(error) => return Err(written.err().unwrap_or(error)),
+        }
+    }
 }
 
 fn set_options(stream: &TcpStream) -> rustix::io::Result<()> {

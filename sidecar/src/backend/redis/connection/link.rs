@@ -181,12 +181,17 @@ impl Inner {
                 state.failures = 0;
                 state.phase = Phase::Up(Arc::clone(connection));
                 drop(state);
+                tracing::info!(server = %self.endpoint.name(), "connected to the Redis server");
                 if let (true, Some(subscription)) = (is_again, &self.subscription) {
                     (subscription.notify)(Notice::Again);
                 }
             }
             Err(why) => {
                 let backoff = backoff(state.failures, why.category);
+                if state.failures == 0 {
+                    // Once an outage; what comes after it is in the metrics.
+                    tracing::warn!(category = why.category.as_str(), "{}", why.message);
+                }
                 state.failures = state.failures.saturating_add(1);
                 state.phase = Phase::Waiting(Instant::now() + backoff, why.clone());
             }
