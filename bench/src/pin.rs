@@ -2,8 +2,6 @@
 
 use std::process::Command;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
-
 use crate::Error;
 
 /// A set of cores.
@@ -34,17 +32,12 @@ impl Cores {
         }
     }
 
-    /// Pins this thread.
+    /// Pins this process.
     ///
     /// # Errors
-    /// If the machine lacks a core of the set.
+    /// As [`Cores::pin`].
     pub fn pin_self(self) -> Result<(), Error> {
-        let mut set = CpuSet::new();
-        set.set(0);
-        if self == Self::Two {
-            set.set(1);
-        }
-        Ok(sched_setaffinity(None, &set)?)
+        self.pin(i32::try_from(std::process::id())?)
     }
 
     /// Pins the process `pid` and its threads.

@@ -84,7 +84,7 @@ pub fn bind(config: Config) -> Result<Server, BindError> {
         token,
         replays: idempotency::Replays::new(clock.clone()),
         pool: Rc::default(),
-        idle: idle::IdleSet::new(connections.most_idle),
+        idle: idle::IdleSet::new(clock.clone(), connections.most_idle),
         date: date::Date::new(clock),
         is_closing: Cell::new(false),
     };

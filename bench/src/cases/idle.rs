@@ -1,7 +1,6 @@
 //! A sidecar that has nothing to do: how much it keeps, and how soon it is there.
 
 use pawl_e2e::{
-    http::Connection,
     server::redis::{RedisOptions, RedisServer},
     sidecar::Sidecar,
 };

@@ -28,9 +28,8 @@ const CYCLES_A_ROUND: u32 = 300;
 /// Those of the servers, connections and peers.
 pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
     let nodes = (0..NODES)
-        .map(|_| RedisServer::start(RedisOptions::default()))
-        .collect::<Result<Vec<_>, _>>()?;
-    let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
+        .map(|_| RedisServer::start(RedisOptions::default())).collect::<Vec<_>>();
+    let urls: Vec<String> = nodes.iter().map(RedisServer::url).collect();
     let addresses: Vec<String> = nodes
         .iter()
         .map(|node| format!("127.0.0.1:{}", node.port()))

@@ -81,6 +81,14 @@ impl RedisServer {
         self.port
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn id(&self) -> i32 {
+        self.process().as_ref().expect("the server runs").id()
+    }
+
     /// Its URL, in plain text.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

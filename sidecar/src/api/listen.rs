@@ -200,9 +200,9 @@ impl Listener {
                 let _ = socket.set_nodelay(true);
                 Socket::Tcp(socket)
             }),
-            Self::Unix { listener, .. } => {
-                listener.poll_accept(cx).map_ok(|(socket, _)| Socket::Unix(socket))
-            }
+            Self::Unix { listener, .. } => listener
+                .poll_accept(cx)
+                .map_ok(|(socket, _)| Socket::Unix(socket)),
         }
     }
 }

@@ -74,8 +74,10 @@ fn leases_have_the_time_that_they_are_given() {
         let engine = bench.start();
         let quick = bench.grant("quick");
         let slow = bench.grant("slow");
+        let mut waiter = bench.begin("slow", wait(9)).unwrap();
         bench.drain.start();
         turns().await;
+        assert!(matches!(now(&mut waiter), Some(Err(EngineError::Draining))));
         assert!(matches!(
             bench.begin("c", Ask::default()),
             Err(EngineError::Draining)

@@ -7,13 +7,14 @@ if ARGV[2] == 's' then
   local ends = call('ZSCORE', SHARED, id)
   if not ends or tonumber(ends) <= now then return 0 end
   local own, channel, since, owner = shared_details(id)
-  if own == wanted then return own end
+  if tonumber(own) == wanted then return wanted end
   local number = math.max(wanted, last + 1)
-  call('HSET', META, 't', number, 's' .. id, number .. ' ' .. channel .. ' ' .. since .. ' ' .. owner)
+  local text = string.format('%.0f', number)
+  call('HSET', META, 't', text, 's' .. id, table.concat({ text, channel, since, owner }, ' '))
   return number
 end
 if call('GET', LOCK) ~= id then return 0 end
 if last == wanted then return last end
 local number = math.max(wanted, last + 1)
-call('HSET', META, 't', number)
+call('HSET', META, 't', string.format('%.0f', number))
 return number
