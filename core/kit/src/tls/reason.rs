@@ -82,7 +82,7 @@ pub fn tls_reason_in(error: &(dyn StdError + 'static)) -> Option<&'static str> {
 }
 
 /// What an `io::Error` or an `Arc` wraps: their `source` passes over it.
-fn wrapped(error: &(dyn StdError + 'static)) -> Option<&(dyn StdError + 'static)> {
+fn wrapped<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return Some(error.get_ref()?);
     }
