@@ -1,2 +1,36 @@
-//! pawl-sidecar.
-fn main() {}
+//! `pawl-sidecar`: see `pawl-sidecar --help`.
+
+use std::process::ExitCode;
+
+use pawl_kit::telemetry;
+use pawl_sidecar::{
+    cli::{Config, PROGRAM},
+    run,
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let config = match Config::from_args(std::env::args_os()) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let options = telemetry::Options {
+        service: PROGRAM,
+        version: env!("CARGO_PKG_VERSION"),
+        format: config.log_format,
+        filter: config.log_filter.clone(),
+    };
+    let telemetry = match telemetry::init(&options) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            eprintln!("{PROGRAM}: {error}");
+            return ExitCode::from(pawl_kit::config::EX_USAGE);
+        }
+    };
+    let ended = run::run(config).await;
+    if let Err(error) = &ended {
+        tracing::error!(%error, "ended");
+    }
+    telemetry.shutdown().await;
+    ExitCode::from(u8::from(ended.is_err()))
+}

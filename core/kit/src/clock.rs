@@ -142,6 +142,20 @@ impl Wall {
         Self(self.0.saturating_add(by).unwrap_or(jiff::Timestamp::MAX))
     }
 
+    /// This time less `by`; stays at the start of the range instead of wrapping.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by).unwrap_or(jiff::Timestamp::MIN))
+    }
+
+    /// The form that HTTP headers have, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7); empty outside of the years 0
+    /// to 9999.
+    pub fn to_http_date(self) -> String {
+        jiff::fmt::rfc2822::DateTimePrinter::new()
+            .timestamp_to_rfc9110_string(&self.0)
+            .unwrap_or_default()
+    }
+
     /// Seconds since 1970, for metrics; may be negative.
     pub fn unix_seconds(self) -> i64 {
         self.0.as_second()
@@ -243,10 +257,16 @@ mod tests {
         assert_eq!(clock.wall().to_string(), "2026-01-01T00:00:00.000Z");
         hand.advance(Duration::from_micros(61_234_567));
         assert_eq!(clock.wall().to_string(), "2026-01-01T00:01:01.234Z");
+        assert_eq!(clock.wall().to_http_date(), "Thu, 01 Jan 2026 00:01:01 GMT");
         let later = clock.now().saturating_add(Duration::from_secs(1));
         assert_eq!(
             serde_json::to_string(&clock.wall_at(later)).unwrap(),
             r#""2026-01-01T00:01:02.234Z""#
+        );
+        let passed = Duration::from_micros(61_234_567);
+        assert_eq!(
+            clock.wall().minus(passed).to_string(),
+            "2026-01-01T00:00:00.000Z"
         );
         assert_eq!(
             clock.wall().plus(Duration::MAX).to_string().get(..4),

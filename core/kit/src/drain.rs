@@ -12,7 +12,7 @@
 //! let signals = Signals::install()?; // before anything is served
 //! let drain = Drain::new();
 //! let mut tasks = Tasks::new();
-//! tasks.essential("signals", signals.run(drain.clone()));
+//! tasks.onlooker("signals", signals.run(drain.clone()));
 //! tasks.essential("api", serve(drain.signal()));
 //! tasks.run(&drain, std::time::Duration::from_secs(10)).await?; // an error becomes a non-zero exit code
 //! # Ok(()) }

@@ -229,7 +229,7 @@ impl fmt::Debug for HoldId {
 
 /// Makes the [`HoldId`]s of one slot: 64 random bits of the process, 32 bits that count its slots, 32 bits that count
 /// the slot's attempts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HoldIds {
     process: u64,
     slot: u32,
@@ -255,5 +255,85 @@ impl HoldIds {
                 | u128::from(self.slot) << 32
                 | u128::from(self.attempts),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_allowed_bytes_are_taken_as_they_are() {
+        let longest = "k".repeat(Key::MAX_LEN);
+        for key in [
+            "a",
+            "account/42",
+            "A.b_c:d/e@f-g",
+            "...",
+            "a/.b",
+            "1/2/3",
+            longest.as_str(),
+        ] {
+            assert_eq!(Key::try_new(key).unwrap().as_str(), key);
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_with_the_place() {
+        let long = "k".repeat(Key::MAX_LEN + 1);
+        let table = [
+            ("", "empty"),
+            (long.as_str(), "254 bytes"),
+            ("a b", "offset 1"),
+            ("a*", "offset 1"),
+            ("{a}", "offset 0"),
+            ("é", "offset 0"),
+            ("a\0", "offset 1"),
+            ("a\r\n", "offset 1"),
+            ("a/../b", "offset 2"),
+            ("./a", "offset 0"),
+            ("a//b", "offset 2"),
+            ("/a", "offset 0"),
+            ("a/", "offset 2"),
+        ];
+        for (key, expected) in table {
+            let error = Key::try_new(key).unwrap_err().to_string();
+            assert!(error.contains(expected), "{key:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_of_objects_are_those_of_kubernetes() {
+        for name in ["a", "payments", "a-b.c", "0"] {
+            assert!(PolicyName::try_new(name).is_ok(), "{name}");
+        }
+        for name in ["", "A", "-a", "a-", ".a", "a_b", "a/b"] {
+            assert!(PolicyName::try_new(name).is_err(), "{name}");
+            assert!(Namespace::try_new(name).is_err(), "{name}");
+        }
+        assert!(
+            Namespace::try_new("a.b").is_err(),
+            "a namespace is one label"
+        );
+    }
+
+    #[test]
+    fn an_owner_is_printable() {
+        assert!(Owner::try_new("worker 1 (blue)").is_ok());
+        for wrong in ["", "a\nb", "\u{7f}", "ö", &"o".repeat(129)] {
+            assert!(Owner::try_new(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn ids_of_attempts_are_unique_and_can_be_read_back() {
+        let mut ids = HoldIds::new(0xfeed, 3);
+        let (one, two) = (ids.next_id(), ids.next_id());
+        assert_ne!(one, two);
+        assert_ne!(one, HoldIds::new(0xfeed, 4).next_id());
+        assert_ne!(one, HoldIds::new(0xbeef, 3).next_id());
+        assert_eq!(HoldId::parse(&one.to_string()), Some(one));
+        assert_eq!(HoldId::parse("12"), None);
+        assert_eq!(HoldId::parse(&"g".repeat(32)), None);
     }
 }

@@ -139,3 +139,61 @@ impl Deadline {
         self.0.saturating_since(now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_a_hundredth_and_two_milliseconds_before_the_end_of_the_ttl() {
+        let ttl = Ttl::try_new(Duration::from_secs(10)).unwrap();
+        let start = Instant::from_nanos(5_000_000_000);
+        let deadline = Deadline::after(start, ttl);
+        assert_eq!(
+            deadline.left(start),
+            Duration::from_millis(10_000 - 100 - 2)
+        );
+        let last = deadline.instant().saturating_sub(Duration::from_nanos(1));
+        assert!(!deadline.is_over(last));
+        assert!(
+            deadline.is_over(deadline.instant()),
+            "at the deadline it is over"
+        );
+    }
+
+    #[test]
+    fn every_ttl_leaves_time_and_ends_before_the_server_does() {
+        for millis in (Ttl::MIN.as_millis()..=Ttl::MAX.as_millis()).step_by(997) {
+            let ttl = Ttl::try_new(Duration::from_millis(millis.into())).unwrap();
+            let validity = Deadline::validity(ttl);
+            assert!(validity > Duration::ZERO);
+            assert!(validity <= ttl.as_duration().mul_f64(0.991));
+        }
+    }
+
+    #[test]
+    fn a_ttl_out_of_range_is_refused_with_the_range() {
+        for wrong in [
+            Duration::ZERO,
+            Duration::from_millis(99),
+            Duration::from_secs(3_601),
+        ] {
+            let error = Ttl::try_new(wrong).unwrap_err().to_string();
+            assert!(error.contains("100ms") && error.contains("1h"), "{error}");
+        }
+    }
+
+    #[test]
+    fn time_stops_at_the_ends_of_its_range_instead_of_wrapping() {
+        let late = Instant::from_nanos(u64::MAX - 1);
+        assert_eq!(
+            late.saturating_add(Duration::MAX),
+            Instant::from_nanos(u64::MAX)
+        );
+        assert_eq!(
+            Instant::default().saturating_sub(Duration::MAX),
+            Instant::default()
+        );
+        assert_eq!(Instant::default().saturating_since(late), Duration::ZERO);
+    }
+}

@@ -103,3 +103,38 @@ macro_rules! shown_as_number {
     )*};
 }
 shown_as_number!(BackendToken, FencingToken);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_of_a_hold_climb_and_stay_below_those_of_the_next_hold() {
+        let hold = BackendToken::try_new(7).unwrap();
+        let next = BackendToken::try_new(8).unwrap();
+        let tokens: Vec<_> = (0..LEASES_PER_HOLD)
+            .map(|n| hold.lease(n).unwrap())
+            .collect();
+        assert!(tokens.is_sorted_by(|a, b| a < b));
+        assert!(tokens.last() < next.lease(0).as_ref());
+        assert_eq!(
+            hold.lease(LEASES_PER_HOLD),
+            None,
+            "then the hold must be taken anew"
+        );
+    }
+
+    #[test]
+    fn the_largest_token_is_exact_in_a_double() {
+        let largest = BackendToken::MAX.lease(LEASES_PER_HOLD - 1);
+        assert_eq!(largest, Some(FencingToken::MAX));
+        assert_eq!(FencingToken::MAX.get(), (1 << 53) - 1);
+    }
+
+    #[test]
+    fn zero_and_too_large_tokens_are_refused() {
+        assert!(BackendToken::try_new(0).is_err() && BackendToken::try_new(1 << 43).is_err());
+        assert!(FencingToken::try_new(0).is_err() && FencingToken::try_new(1 << 53).is_err());
+        assert!(FencingToken::try_new(1).is_ok() && FencingToken::try_new((1 << 53) - 1).is_ok());
+    }
+}

@@ -96,7 +96,17 @@ pub struct Tasks {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     name: &'static str,
-    essential: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Must not end before the drain.
+    Essential,
+    /// May end by itself.
+    Background,
+    /// May end by itself, and is not waited for by the drain.
+    Onlooker,
 }
 
 impl Tasks {
@@ -111,7 +121,19 @@ impl Tasks {
     where
         F: Future<Output: Ending> + Send + 'static,
     {
-        self.spawn(name, true, work);
+        self.spawn(name, Kind::Essential, work);
+    }
+
+    /// The same for a task that stays on its thread. Must be called inside a [`tokio::task::LocalSet`].
+    pub fn essential_local<F>(&mut self, name: &'static str, work: F)
+    where
+        F: Future<Output: Ending> + 'static,
+    {
+        let task = self
+            .set
+            .spawn_local(async move { work.await.into_result() });
+        let kind = Kind::Essential;
+        self.known.insert(task.id(), Known { name, kind });
     }
 
     /// Starts a task that may end by itself. An error or panic of it ends the process all the same: a task that wants
@@ -120,15 +142,24 @@ impl Tasks {
     where
         F: Future<Output: Ending> + Send + 'static,
     {
-        self.spawn(name, false, work);
+        self.spawn(name, Kind::Background, work);
     }
 
-    fn spawn<F>(&mut self, name: &'static str, essential: bool, work: F)
+    /// Starts a task that looks on and has nothing to finish, such as [`super::Signals::run`], which waits for a second
+    /// signal that hardly ever comes: the drain does not wait for it, and aborts it at the end.
+    pub fn onlooker<F>(&mut self, name: &'static str, work: F)
+    where
+        F: Future<Output: Ending> + Send + 'static,
+    {
+        self.spawn(name, Kind::Onlooker, work);
+    }
+
+    fn spawn<F>(&mut self, name: &'static str, kind: Kind, work: F)
     where
         F: Future<Output: Ending> + Send + 'static,
     {
         let task = self.set.spawn(async move { work.await.into_result() });
-        self.known.insert(task.id(), Known { name, essential });
+        self.known.insert(task.id(), Known { name, kind });
     }
 
     /// Runs until the drain begins or a task fails, then drains: waits at most `grace` for all tasks, aborts what is
@@ -174,10 +205,12 @@ impl Tasks {
         }
     }
 
-    /// Waits until no task is left; the first failure among them. Cancel safe, but for a failure that was seen.
+    /// Waits until no task is left but onlookers; the first failure among them. Cancel safe, but for a failure that was seen.
     async fn drained(&mut self) -> Option<Failure> {
         let mut first = None;
-        while let Some(ended) = self.set.join_next_with_id().await {
+        while self.known.values().any(|task| task.kind != Kind::Onlooker)
+            && let Some(ended) = self.set.join_next_with_id().await
+        {
             let failure = self.judge(ended, false);
             if let Some(failure) = &failure {
                 tracing::warn!(category = failure.category(), error = %failure, "a task failed while draining");
@@ -193,9 +226,11 @@ impl Tasks {
         running: bool,
     ) -> Option<Failure> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Known { name, essential } = self.known.remove(&id)?;
+        let Known { name, kind } = self.known.remove(&id)?;
         match ended {
-            Ok((_, Ok(()))) => (essential && running).then_some(Failure::Ended { name }),
+            Ok((_, Ok(()))) => {
+                (kind == Kind::Essential && running).then_some(Failure::Ended { name })
+            }
             Ok((_, Err(source))) => Some(Failure::Failed { name, source }),
             Err(error) if error.is_panic() => Some(Failure::Panicked { name }),
             Err(_) => None,

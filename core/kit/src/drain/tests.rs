@@ -147,7 +147,7 @@ async fn two_signals() {
     let drain = Drain::new();
     let signals = Signals::install().unwrap();
     let mut tasks = Tasks::new();
-    tasks.essential("signals", signals.run(drain.clone()));
+    tasks.onlooker("signals", signals.run(drain.clone()));
     tasks.essential("stuck", std::future::pending::<()>());
     let seen = drain.signal();
     tasks.background("sender", async move {
@@ -161,6 +161,25 @@ async fn two_signals() {
         matches!(&failure, Failure::Forced { names } if names.contains(&"stuck")),
         "{failure}"
     );
+}
+
+#[tokio::test]
+async fn one_signal_is_enough_for_a_clean_end() {
+    let drain = Drain::new();
+    let stop = drain.signal();
+    let mut tasks = Tasks::new();
+    tasks.onlooker("signals", std::future::pending::<()>());
+    let local = tokio::task::LocalSet::new();
+    let ended = local.run_until(async {
+        let not_send = std::rc::Rc::new(());
+        tasks.essential_local("work", async move {
+            stop.await;
+            drop(not_send);
+        });
+        drain.start();
+        tokio::time::timeout(LONG, tasks.run(&drain, LONG)).await
+    });
+    assert!(ended.await.unwrap().is_ok());
 }
 
 /// Sends this process a signal, which [`Signals`] has already caught.

@@ -32,7 +32,7 @@ pub struct Terms {
     pub retain: Duration,
     /// How long an auto-renewed lease is renewed without a sign of life of its owner; nothing: until `maxHold`.
     pub idle: Option<Duration>,
-    /// The backoff between failed attempts: full jitter between zero and the current bound.
+    /// The backoff between failed attempts.
     pub retry: Backoff,
     /// How often a place in the queue is asked for again when no [`Event::Turn`] came.
     pub poll: Duration,
@@ -40,7 +40,7 @@ pub struct Terms {
     pub call_timeout: Duration,
 }
 
-/// A bounded exponential backoff with full jitter
+/// A bounded exponential backoff, usually with full jitter
 /// (["Exponential Backoff And Jitter"](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Backoff {
@@ -50,6 +50,8 @@ pub struct Backoff {
     pub max: Duration,
     /// What the bound grows by, 1 to 10.
     pub factor: u32,
+    /// Whether a delay is drawn evenly up to the bound; otherwise it is the bound.
+    pub is_jittered: bool,
 }
 
 /// A caller asks for a lease.

@@ -1,0 +1,77 @@
+# Pawl's work, one target for each thing that is done often. `make` alone lists them.
+#
+# Two are enough to begin with: `make race` shows the problem and the cure and needs Rust alone;
+# `make test` runs every test and installs what it needs from Debian's packages first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Where the race takes its locks: memory, redis://…, redlock:a,b,c, postgres://…
+BACKEND ?= memory
+# More arguments for the race, such as `ARGS=--serve` or `ARGS='--act queue'`.
+ARGS ?=
+# How many compilers and tests run at once.
+JOBS ?= $(shell nproc)
+
+CARGO := cargo
+PACKAGES := redis-server postgresql pgbouncer chromium python3-venv
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build the sidecar and the demo (release)
+	$(CARGO) build --release --locked -j $(JOBS) -p pawl-sidecar -p pawl-demo
+
+.PHONY: race
+race: build ## lose money without a lock, keep it with Pawl; BACKEND=memory|redis://…|redlock:a,b,c|postgres://…
+	target/release/pawl-demo race --backend '$(BACKEND)' $(ARGS)
+
+.PHONY: test
+test: needs-test lint ## run every test; installs what it needs
+	$(CARGO) build --locked -j $(JOBS) --workspace --all-targets
+	scripts/run-tests
+
+.PHONY: unit
+unit: ## run the tests that need no server
+	$(CARGO) test --locked -j $(JOBS) -p pawl-crds -p pawl-lock -p pawl-kit
+
+.PHONY: lint
+lint: ## check formatting, clippy, documentation, licences and duplicate dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked -j $(JOBS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked -j $(JOBS) --workspace --no-deps
+	scripts/need-cargo cargo-deny
+	$(CARGO) deny --locked check bans licenses sources
+
+.PHONY: audit
+audit: ## check the dependencies against the RustSec advisories (fetches their database)
+	scripts/need-cargo cargo-deny
+	$(CARGO) deny --locked check advisories
+
+.PHONY: fmt
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+.PHONY: bench
+bench: needs-bench ## measure Pawl against other lock clients; writes target/bench/
+	$(CARGO) build --release --locked -j $(JOBS) -p pawl-sidecar -p pawl-bench
+	target/release/pawl-bench $(ARGS)
+
+.PHONY: bless
+bless: ## renew the golden files after a change that is meant
+	PAWL_BLESS=1 $(CARGO) test --locked -j $(JOBS) --workspace golden
+
+.PHONY: needs-test
+needs-test: ## install what the tests need (asks for root)
+	scripts/need-packages $(PACKAGES)
+
+.PHONY: needs-bench
+needs-bench: ## install what the measurements need (asks for root)
+	scripts/need-packages redis-server
+
+.PHONY: clean
+clean: ## remove everything that was built
+	$(CARGO) clean

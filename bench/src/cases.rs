@@ -1,0 +1,8 @@
+//! What is measured, a file each.
+
+pub mod contended;
+pub mod idle;
+pub mod memory;
+pub mod redis;
+pub mod redlock;
+pub mod waiters;

@@ -1,0 +1,108 @@
+//! What the sidecar itself costs: a cycle on the memory backend against two requests to a bare server.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use hyper::Method;
+use pawl_e2e::{http::Connection, sidecar::Sidecar};
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{
+    Error,
+    pin::Cores,
+    report::{Bound, Measure},
+    rounds::compare,
+};
+
+const CYCLES_A_ROUND: u32 = 3_000;
+
+/// Measures with 1 and with 64 connections.
+///
+/// # Errors
+/// Those of the servers and connections.
+pub async fn measure() -> Result<Vec<Measure>, Error> {
+    let sidecar =
+        Sidecar::start(&json!({ "purpose": "Efficiency", "backend": { "memory": {} } })).await;
+    let (echo, address) = start_echo().await?;
+    let echo_pid = i32::try_from(echo.id().ok_or("the reference server ended")?)?;
+    let mut measures = Vec::new();
+    for cores in Cores::ALL {
+        cores.pin_self()?;
+        cores.pin(sidecar.id())?;
+        cores.pin(echo_pid)?;
+        for connections in [1_u32, 64] {
+            let compared = compare(
+                || run(sidecar.api, connections, Kind::Lock),
+                || run(address, connections, Kind::Echo),
+            )
+            .await?;
+            measures.push(Measure {
+                case: "memory",
+                what: format!(
+                    "cycle on memory, {connections} connections, {}",
+                    cores.name()
+                ),
+                value: compared.ratio,
+                unit: "x",
+                bound: Some(Bound::AtMost(1.4)),
+                detail: format!(
+                    "{:?} to {:?} for two echoed requests",
+                    compared.ours, compared.reference
+                ),
+            });
+        }
+    }
+    Ok(measures)
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Lock,
+    Echo,
+}
+
+async fn run(address: SocketAddr, connections: u32, kind: Kind) -> Result<u32, Error> {
+    let cycles = CYCLES_A_ROUND / connections;
+    let clients = (0..connections).map(|client| async move {
+        let mut connection = Connection::open(address).await?;
+        let path = format!("/v1/locks/test/client/{client}");
+        let lease = format!("/v1/leases/{:032x}", client);
+        // The same number of bytes goes each way, as near as an echo can.
+        let body = Bytes::from_static(br#"{"ttl":"10s"}"#);
+        for _ in 0..cycles {
+            match kind {
+                Kind::Lock => connection.cycle(&path, body.clone()).await?,
+                Kind::Echo => {
+                    connection.send(Method::POST, &path, body.clone()).await?;
+                    connection
+                        .send(Method::DELETE, &lease, Bytes::new())
+                        .await?;
+                }
+            }
+        }
+        Ok::<_, Error>(())
+    });
+    try_join_all(clients).await?;
+    Ok(cycles * connections)
+}
+
+async fn start_echo() -> Result<(Child, SocketAddr), Error> {
+    let mut echo = Command::new(std::env::current_exe()?)
+        .args(["echo-server"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = echo
+        .stdout
+        .take()
+        .ok_or("the reference server has no output")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).await?;
+    Ok((echo, line.trim().parse()?))
+}

@@ -1,0 +1,152 @@
+//! Pawl on Redis against a client written by hand on the same Redis: a fresh key each time, and the same key again and again.
+
+use bytes::Bytes;
+use pawl_e2e::{
+    http::Connection,
+    server::redis::{RedisOptions, RedisServer},
+    sidecar::Sidecar,
+};
+use serde_json::json;
+
+use crate::{
+    Error,
+    direct::Direct,
+    pin::Cores,
+    report::{Bound, Measure},
+    rounds::compare,
+};
+
+const CYCLES_A_ROUND: u32 = 1_000;
+
+/// Measures both on one core and on two.
+///
+/// # Errors
+/// Those of the servers and connections.
+pub async fn measure() -> Result<Vec<Measure>, Error> {
+    let redis = RedisServer::start(RedisOptions::default());
+    let spec = json!({
+        "purpose": "Efficiency",
+        "backend": { "redis": { "url": redis.url() } },
+        "keys": { "maxHeld": 1_000_000 },
+    });
+    let sidecar = Sidecar::start(&spec).await;
+    let mut connection = Connection::open(sidecar.api).await?;
+    let mut direct = Direct::open(&redis.url()).await?;
+    let mut measures = Vec::new();
+    for cores in Cores::ALL {
+        cores.pin_self()?;
+        cores.pin(sidecar.id())?;
+        cores.pin(redis.id())?;
+        measures.push(cold(&mut connection, &mut direct, cores).await?);
+        measures.extend(repeated(&mut connection, &mut direct, cores).await?);
+    }
+    Ok(measures)
+}
+
+async fn cold(
+    connection: &mut Connection,
+    direct: &mut Direct,
+    cores: Cores,
+) -> Result<Measure, Error> {
+    let (mut ours, mut theirs) = (0_u32, 0_u32);
+    // Both closures hand out a future that borrows its connection, so the connections go through cells.
+    let connection = tokio::sync::Mutex::new(connection);
+    let direct = tokio::sync::Mutex::new(direct);
+    let compared = compare(
+        || {
+            ours += 1;
+            let round = ours;
+            let connection = &connection;
+            async move {
+                let mut connection = connection.lock().await;
+                for cycle in 0..CYCLES_A_ROUND {
+                    let path = format!(
+                        "/v1/locks/test/cold/{}/{round}/{cycle}",
+                        cores.name().replace(' ', "-")
+                    );
+                    connection.cycle(&path, Bytes::new()).await?;
+                }
+                Ok(CYCLES_A_ROUND)
+            }
+        },
+        || {
+            theirs += 1;
+            let round = theirs;
+            let direct = &direct;
+            async move {
+                let mut direct = direct.lock().await;
+                for cycle in 0..CYCLES_A_ROUND {
+                    direct.cycle(&format!("cold/{round}/{cycle}"), "me").await?;
+                }
+                Ok(CYCLES_A_ROUND)
+            }
+        },
+    )
+    .await?;
+    Ok(Measure {
+        case: "redis",
+        what: format!("cold cycle, {}", cores.name()),
+        value: compared.ratio,
+        unit: "x",
+        bound: Some(Bound::AtMost(2.2)),
+        detail: format!("{:?} to {:?} by hand", compared.ours, compared.reference),
+    })
+}
+
+async fn repeated(
+    connection: &mut Connection,
+    direct: &mut Direct,
+    cores: Cores,
+) -> Result<[Measure; 2], Error> {
+    let mut counter = direct.clone();
+    let connection = tokio::sync::Mutex::new(connection);
+    let direct = tokio::sync::Mutex::new(direct);
+    let path = format!("/v1/locks/test/repeated");
+    let compared = compare(
+        || async {
+            let mut connection = connection.lock().await;
+            for _ in 0..CYCLES_A_ROUND {
+                connection.cycle(&path, Bytes::new()).await?;
+            }
+            Ok(CYCLES_A_ROUND)
+        },
+        || async {
+            let mut direct = direct.lock().await;
+            for _ in 0..CYCLES_A_ROUND {
+                direct.cycle("repeated", "me").await?;
+            }
+            Ok(CYCLES_A_ROUND)
+        },
+    )
+    .await?;
+    // Counted apart from the reference's own commands, over enough cycles that some renewals and new holds are among them.
+    let cycles = 10 * CYCLES_A_ROUND;
+    let before = counter.commands().await?;
+    {
+        let mut connection = connection.lock().await;
+        for _ in 0..cycles {
+            connection.cycle(&path, Bytes::new()).await?;
+        }
+    }
+    let commands = counter.commands().await? - before;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred commands")]
+    let a_cycle = commands as f64 / f64::from(cycles);
+    Ok([
+        Measure {
+            case: "redis",
+            what: format!("repeated key, {}", cores.name()),
+            value: compared.ratio,
+            unit: "x",
+            bound: Some(Bound::AtMost(1.0)),
+            detail: format!("{:?} to {:?} by hand", compared.ours, compared.reference),
+        },
+        Measure {
+            case: "redis",
+            what: format!("commands a cycle of a repeated key, {}", cores.name()),
+            value: a_cycle,
+            unit: "commands",
+            bound: Some(Bound::AtMost(0.05)),
+            detail: format!("{commands} commands in {cycles} cycles"),
+        },
+    ])
+}

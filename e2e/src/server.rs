@@ -1,0 +1,16 @@
+//! Real servers for tests: on free ports of the loopback, each in a directory of its own, ended with the test process
+//! whatever happens to it.
+
+pub mod certs;
+pub mod clock;
+pub mod holder;
+pub mod pgbouncer;
+mod ports;
+pub mod postgres;
+mod process;
+pub mod proxy;
+pub mod redis;
+pub mod wire;
+
+pub use ports::free_port;
+pub use process::{Process, Program};

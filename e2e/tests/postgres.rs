@@ -1,0 +1,13 @@
+//! The backend `postgres` on real servers, beyond what the conformance suite asks of every backend. The ids are those of
+//! the fault table of the tests.
+
+#[path = "postgres/helpers.rs"]
+mod helpers;
+#[path = "postgres/limits.rs"]
+mod limits;
+#[path = "postgres/sessions.rs"]
+mod sessions;
+#[path = "postgres/setup.rs"]
+mod setup;
+#[path = "postgres/tls.rs"]
+mod tls;

@@ -1,0 +1,121 @@
+//! A caller's socket with its buffers and time limits.
+
+use std::{future::poll_fn, io, pin::pin, rc::Rc, time::Duration};
+
+use futures::future::{Either, select};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    pool::Pool,
+    reader::{Probe, Reader},
+    socket::Socket,
+};
+
+/// How long a caller may take to read what is written to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a caller that was refused may go on sending, so that it reads the answer before the connection breaks.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much of that is thrown away.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) socket: Socket,
+    pub(crate) reader: Reader,
+    /// What is to be written.
+    pub(crate) out: Vec<u8>,
+    pool: Rc<Pool>,
+}
+
+impl Wire {
+    /// A connection of which nothing was read yet.
+    pub(crate) fn new(socket: Socket, pool: Rc<Pool>) -> Self {
+        Self {
+            socket,
+            reader: Reader::default(),
+            out: Vec::new(),
+            pool,
+        }
+    }
+
+    /// Reads what is there, at the latest at `deadline`. Zero: the caller closed its side.
+    ///
+    /// # Errors
+    /// Those of the socket, and [`io::ErrorKind::TimedOut`].
+    pub(crate) async fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
+        let fill = poll_fn(|cx| self.reader.poll_fill(cx, &mut self.socket, &self.pool));
+        timeout_at(deadline, fill).await?
+    }
+
+    /// Reads what is there or waits for it, unless `until` ends before, which is looked at first. `None`: it did.
+    pub(crate) async fn fill_until(
+        &mut self,
+        mut until: impl FnMut(&mut std::task::Context<'_>) -> std::task::Poll<()>,
+    ) -> Option<io::Result<usize>> {
+        poll_fn(|cx| {
+            if until(cx).is_ready() {
+                return std::task::Poll::Ready(None);
+            }
+            self.reader
+                .poll_fill(cx, &mut self.socket, &self.pool)
+                .map(Some)
+        })
+        .await
+    }
+
+    /// Waits for `work`, unless the caller is gone before. `None`: it is, and the work is dropped.
+    pub(crate) async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut probe = Probe::default();
+        let gone = poll_fn(|cx| {
+            self.reader
+                .poll_gone(cx, &mut self.socket, &self.pool, &mut probe)
+        });
+        match select(gone, pin!(work)).await {
+            Either::Left(((), _)) => None,
+            Either::Right((done, _)) => Some(done),
+        }
+    }
+
+    /// An empty buffer to write to, if there is none.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = self.pool.take();
+        }
+        &mut self.out
+    }
+
+    /// Writes what is to be written.
+    ///
+    /// # Errors
+    /// Those of the socket, and [`io::ErrorKind::TimedOut`] if the caller does not read.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        timeout(WRITE_TIMEOUT, self.socket.write_all(&self.out)).await??;
+        self.pool.give(std::mem::take(&mut self.out));
+        Ok(())
+    }
+
+    /// Ends the connection so that what was written arrives. A socket that is closed while bytes of its caller were not
+    /// read resets the connection, and the caller may never see the answer.
+    pub(crate) async fn close(mut self, is_refused: bool) {
+        if self.flush().await.is_err() || self.socket.shutdown().await.is_err() || !is_refused {
+            return;
+        }
+        let deadline = Instant::now() + LINGER;
+        let mut thrown_away = 0;
+        while thrown_away < LINGER_BYTES {
+            let unread = self.reader.unread().len();
+            self.reader.take(unread);
+            match self.fill(deadline).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => thrown_away += read,
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+
+-- ARGV: channel, remember, attempt
+return acquire(attempt(3))

@@ -1,0 +1,75 @@
+//! Opens the backends that policies name.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use pawl_crds::{Chosen, conditions::reasons};
+use pawl_kit::{clock::Clock, secrets::SecretDir};
+use pawl_lock::{Backend, Owner};
+
+use crate::{
+    backend::memory::MemoryStore,
+    engine::{BackendConfig, OpenError, Opener},
+};
+use files::Files;
+
+mod files;
+mod postgres;
+mod redis;
+
+/// The backends that this program has.
+pub struct Backends {
+    memory: MemoryStore,
+    secrets: Option<SecretDir>,
+    identity: Owner,
+    clock: Clock,
+}
+
+impl Backends {
+    /// Backends on this clock for the sidecar of this name, with their secrets below this directory.
+    pub fn new(clock: &Clock, identity: Owner, secrets: Option<PathBuf>) -> Self {
+        let millis = clock.wall().unix_seconds().saturating_mul(1000);
+        let now = clock.clone();
+        Self {
+            memory: MemoryStore::new(
+                Arc::new(move || now.now()),
+                u64::try_from(millis).unwrap_or(0),
+            ),
+            secrets: secrets.map(SecretDir::new),
+            identity,
+            clock: clock.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backends")
+            .field("secrets", &self.secrets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Opener for Backends {
+    fn open(&self, config: &BackendConfig) -> Result<Arc<dyn Backend>, OpenError> {
+        let files = Files::new(self.secrets.clone(), config.policy.clone());
+        match config.spec.chosen() {
+            Some(Chosen::Memory(_)) => Ok(Arc::new(self.memory.connect(&config.scope))),
+            Some(Chosen::Redis(redis)) => redis::open(redis, config, &files),
+            Some(Chosen::Postgres(postgres)) => {
+                postgres::open(postgres, config, &files, &self.identity, &self.clock)
+            }
+            Some(chosen) => Err(not_built(chosen.kind().as_str())),
+            None => Err(OpenError {
+                reason: reasons::INVALID,
+                message: "spec.backend must have exactly one backend".to_owned(),
+            }),
+        }
+    }
+}
+
+fn not_built(what: &str) -> OpenError {
+    OpenError {
+        reason: "BackendNotBuilt",
+        message: format!("{what} is not built into this version of the sidecar"),
+    }
+}
