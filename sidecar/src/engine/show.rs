@@ -10,7 +10,8 @@ use super::{
     acquisition::not_allowed,
     arena::Id,
     service::Service,
-    state::{Entry, Holding, State},
+    slots::Entry,
+    state::{Holding, State},
 };
 use crate::metrics::Operation;
 
