@@ -42,8 +42,10 @@ pub struct Run {
 pub struct Pace {
     /// What they ask for.
     pub body: &'static str,
-    /// How long they think between reading and writing.
+    /// How long those of even number think between reading and writing.
     pub think: Duration,
+    /// The same for the others.
+    pub late: Duration,
 }
 
 impl Run {
@@ -125,7 +127,12 @@ impl Run {
             },
         );
         let read = self.read(lease.token);
-        tokio::time::sleep(pace.think).await;
+        tokio::time::sleep(if worker % 2 == 0 {
+            pace.think
+        } else {
+            pace.late
+        })
+        .await;
         self.write(worker, lease.token, read);
         self.note(worker, What::Release);
         match tokio::time::timeout(PATIENCE, connection.release(&lease.id)).await {

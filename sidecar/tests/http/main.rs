@@ -8,6 +8,7 @@ mod capacity;
 mod golden;
 mod idempotency;
 mod key;
+mod openapi;
 
 mod ownership;
 mod protocol;
