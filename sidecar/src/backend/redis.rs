@@ -8,7 +8,7 @@
 //!
 //! # How it is used
 //! * **Every call is one script**, sent as `EVALSHA` and once more as `EVAL` when the server does not know it. A cold
-//!   cycle is two commands. Scripts write with absolute expiries, so replicas and the append-only file agree with
+//!   cycle is two commands. Expiries are replicated and logged as instants, so a replica or a restart does not extend
 //!   them.
 //! * **Token:** the last one and 1, never below the server's clock in milliseconds. The last one is kept for
 //!   [`RedisConfig::remember`] after the key's last use; after that, and after a loss of the server's memory, tokens

@@ -172,7 +172,7 @@ impl State {
         self.push(slot, Event::Acquire(acquire));
     }
 
-    pub(super) fn granted(&mut self, now: Instant, slot: Id, waiter: WaiterId, grant: Grant) {
+    pub(super) fn granted(&mut self, now: Instant, slot: Id, waiter: WaiterId, grant: &Grant) {
         let id = self.aliases.remove(&waiter).unwrap_or(waiter);
         let (lease, token) = (grant.lease, grant.token);
         let Some(acquisition) = self.acquisitions.get_mut(&id) else {

@@ -108,7 +108,7 @@ impl State {
             expires_in: Some(row.expires_in),
         };
         let holders: Vec<HolderInfo> = rows.map(info).take(MAX_LISTED).collect();
-        (!holders.is_empty()).then(|| KeyInfo {
+        (!holders.is_empty()).then_some(KeyInfo {
             holders,
             waiters: entry.waiters,
             is_local: true,

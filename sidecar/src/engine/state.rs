@@ -212,7 +212,7 @@ impl State {
     fn act(&mut self, now: Instant, slot: Id, action: Action) {
         match action {
             Action::Call { id, call, timeout } => self.call(now, slot, (id, call, timeout)),
-            Action::Grant { waiter, grant } => self.granted(now, slot, waiter, grant),
+            Action::Grant { waiter, grant } => self.granted(now, slot, waiter, &grant),
             Action::Refuse { waiter, refusal } => self.refused(slot, waiter, refusal),
             Action::RenewAnswer { id, result } => {
                 if let Some(renewal) = self.renewals.remove(&id) {

@@ -7,56 +7,61 @@ local function granted(token, mode, id)
   return { 1, token, want, age }
 end
 
+local function note_shared(a, token, since)
+  call('ZADD', SHARED, now + a.ttl, a.id)
+  call('PEXPIRE', SHARED, a.remember)
+  return table.concat({ token, a.channel, since, a.owner }, ' ')
+end
+
 local function extend(a, holder)
-  local till = now + a.ttl
   local token = state.token
   if holder then
-    local _, since
-    token, _, since = shared_details(a.id)
-    call('ZADD', SHARED, till, a.id)
-    call('HSET', META, 's' .. a.id, token .. ' ' .. a.channel .. ' ' .. since .. ' ' .. a.owner)
-    call('PEXPIREAT', SHARED, now + a.remember)
+    local held_token, _, since = shared_details(a.id)
+    token = tonumber(held_token)
+    call('HSET', META, 's' .. a.id, note_shared(a, held_token, since))
   else
-    call('PEXPIREAT', LOCK, till)
-    call('HSET', META, 'u', till, 'o', a.owner, 'c', a.channel)
+    call('PEXPIRE', LOCK, a.ttl)
+    call('HSET', META, 'x', exclusive_text(a.id, a.channel, state.since or now_text, a.ttl, a.owner))
   end
-  call('PEXPIREAT', META, now + a.remember)
+  call('PEXPIRE', META, a.remember)
   if state.has_more then drop_place(a.id) end
   return granted(token, a.mode, a.id)
 end
 
 local function grant(a)
-  local token, till = math.max(state.token + 1, now), now + a.ttl
+  local token, token_text = now, now_text
+  if state.token >= now then
+    token = state.token + 1
+    token_text = string.format('%.0f', token)
+  end
   if token > MAX_TOKEN then
     return redis.error_reply('PAWLCLOCK the clock of the server is beyond the range of tokens')
   end
   if state.has_more then drop_place(a.id) end
   if state.lost then call('HDEL', META, 'l') end
   if a.mode == 's' then
-    call('ZADD', SHARED, till, a.id)
-    call('HSET', META, 't', token, 's' .. a.id, token .. ' ' .. a.channel .. ' ' .. now .. ' ' .. a.owner)
-    call('PEXPIREAT', SHARED, now + a.remember)
-    state.shared[#state.shared + 1] = { id = a.id, till = till }
+    call('HSET', META, 't', token_text, 's' .. a.id, note_shared(a, token_text, now_text))
+    state.shared[#state.shared + 1] = { id = a.id, till = now + a.ttl }
   else
-    call('SET', LOCK, a.id, 'PXAT', till)
-    call('HSET', META, 't', token, 'h', a.id, 'u', till, 'o', a.owner, 'b', now, 'c', a.channel)
+    call('SET', LOCK, a.id, 'PX', a.ttl)
+    call('HSET', META, 't', token_text, 'x', exclusive_text(a.id, a.channel, now_text, a.ttl, a.owner))
     state.exclusive = a.id
   end
-  call('PEXPIREAT', META, now + a.remember)
+  call('PEXPIRE', META, a.remember)
   if state.has_more and a.mode == 's' then wake(a.id) end
   return granted(token, a.mode, a.id)
 end
 
 -- When the holders in the way will be gone, or the quiet time is over, or the place ahead is dead; nil if nothing is
--- in the way.
+-- in the way. Looked at before a place is written, so that who needs none costs none.
 local function obstacle(a)
   if state.exclusive then return state.till or now end
   if a.mode == 'x' and #state.shared > 0 then return state.shared[#state.shared].till end
   if state.lost and state.lost + a.delay > now then return state.lost + a.delay end
   local ahead = nil
   if a.is_fifo and state.has_more then
-    each_place(function(id, mode, _, till)
-      if id == a.id then return true end
+    each_place(function(id, mode, _, till, came)
+      if id == a.id or came > a.came then return true end
       if not is_compatible(mode, a.mode) then
         ahead = till
         return true
@@ -88,7 +93,7 @@ local function busy(a, till)
   elseif #state.shared > 0 then
     local token, _, since, owner = shared_details(state.shared[1].id)
     reply[4], reply[5], reply[6], reply[7], reply[8] =
-      's', token, math.max(now - since, 0), state.shared[1].till - now, owner
+      's', tonumber(token), math.max(now - since, 0), state.shared[1].till - now, owner
   else
     reply[4] = false
   end
@@ -104,16 +109,17 @@ local function acquire(a)
   for _, holder in ipairs(state.shared) do
     if holder.id == a.id then return extend(a, holder) end
   end
-  local had_place = false
-  if a.age >= 0 then
-    had_place = take_place(a)
-    state.has_more = true
-  elseif state.has_more then
-    had_place = drop_place(a.id)
-  end
+  -- When its caller came, by the queue: a place that it has is never dated forward.
+  a.came = now - math.max(a.age, 0)
+  local had_place = state.has_more and call('ZSCORE', QUEUE, a.id)
+  if had_place and a.age >= 0 then a.came = math.min(a.came, tonumber(had_place)) end
+  if had_place and a.age < 0 then drop_place(a.id) end
   local till = obstacle(a)
   if not till then return grant(a) end
-  if a.age >= 0 then tell_holders(a) end
+  if a.age >= 0 then
+    take_place(a)
+    tell_holders(a)
+  end
   -- It gave up its place, or it polls: the head may have missed its turn.
   if had_place then wake(a.id) end
   return busy(a, till)
@@ -123,8 +129,8 @@ end
 local function attempt(from)
   local order = ARGV[from + 3]
   return {
-    id = ARGV[from], mode = ARGV[from + 1], ttl = tonumber(ARGV[from + 2]), is_fifo = order == 'f',
+    id = ARGV[from], mode = ARGV[from + 1], ttl = ARGV[from + 2], is_fifo = order == 'f',
     age = tonumber(ARGV[from + 4]), keep = tonumber(ARGV[from + 5]), delay = tonumber(ARGV[from + 6]),
-    owner = ARGV[from + 7], channel = ARGV[1], remember = tonumber(ARGV[2]),
+    owner = ARGV[from + 7], channel = ARGV[1], remember = ARGV[2],
   }
 end

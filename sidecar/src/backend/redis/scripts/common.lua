@@ -1,18 +1,21 @@
 -- What all scripts of one lock share. KEYS: the lock's five keys, all under one hash tag.
 --   LOCK    string: the id of the exclusive holder; expires by itself at the end of its ttl
---   META    hash: t last token; h u o b c the exclusive holder's id, end, owner, beginning, channel; l when the last
---           holder was lost; s<id> a shared holder's "token channel since owner"; w<id> a place's mode, channel, end
+--   META    hash: t last token; x the exclusive holder, "id channel since renewed ttl owner"; l when the last holder
+--           was lost; s<id> a shared holder, "token channel since owner"; w<id> a place, mode, channel and end
 --   SHARED  zset: shared holders by the end of their ttl
 --   QUEUE   zset: places by when their callers came
 --   TOMBS   zset: abandoned ids by when they are forgotten
 -- Times are milliseconds of the server's clock. META, SHARED and QUEUE live `remember` beyond their last use, so
 -- that what is kept of them agrees; dead entries are dropped when they are met.
+-- A number that becomes an argument costs more than a command that is small, so texts are passed on as they came and
+-- `now` is made a text once.
 local LOCK, META, SHARED, QUEUE, TOMBS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local call = redis.call
 local MAX_TOKEN = 8796093022207 -- 2^43 - 1
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_text = string.format('%.0f', now)
 
 -- What is read once by load().
 local state
@@ -60,22 +63,34 @@ local function each_place(visit)
   end
 end
 
+-- The exclusive holder's id, channel, beginning, end and owner.
+local function exclusive_details(text)
+  local id, channel, since, renewed, ttl, owner = string.match(text, '^(%x+) (%x+) (%d+) (%d+) (%d+) (.*)$')
+  return id, channel, since, renewed + ttl, owner
+end
+
+-- Notes the exclusive holder, until the end of its ttl, now renewed.
+local function exclusive_text(id, channel, since, ttl, owner)
+  return table.concat({ id, channel, since, now_text, ttl, owner }, ' ')
+end
+
 -- Reads holders; notes those that were lost.
 local function load()
-  local meta = call('HMGET', META, 't', 'h', 'u', 'l', 'o', 'b', 'c')
+  local meta = call('HMGET', META, 't', 'x', 'l')
   state = {
     token = tonumber(meta[1]) or 0,
     exclusive = call('GET', LOCK),
-    lost = tonumber(meta[4]),
+    lost = tonumber(meta[3]),
     shared = {},
   }
   local lost = nil
   if meta[2] then
-    if meta[2] == state.exclusive then
-      state.till, state.owner, state.since, state.channel = tonumber(meta[3]), meta[5], tonumber(meta[6]), meta[7]
+    local id, channel, since, till, owner = exclusive_details(meta[2])
+    if id == state.exclusive then
+      state.channel, state.since, state.till, state.owner = channel, since, till, owner
     else
-      lost = math.min(tonumber(meta[3]), now)
-      call('HDEL', META, 'h', 'u', 'o', 'b', 'c')
+      lost = math.min(till, now)
+      call('HDEL', META, 'x')
     end
   end
   state.has_more = call('EXISTS', SHARED, QUEUE, TOMBS) > 0
@@ -101,9 +116,9 @@ end
 -- A shared holder's token, channel, beginning and owner.
 local function shared_details(id)
   local detail = call('HGET', META, 's' .. id)
-  if not detail then return 0, '', now, '' end
+  if not detail then return '0', '', now_text, '' end
   local token, channel, since, owner = string.match(detail, '^(%d+) (%x+) (%d+) (.*)$')
-  return tonumber(token), channel, tonumber(since), owner
+  return token, channel, since, owner
 end
 
 -- The oldest place that a hold in this mode stands in the way of, as mode and age; false and -1 if there is none.
@@ -137,16 +152,13 @@ local function drop_place(id)
   return false
 end
 
--- Takes or refreshes the attempt's place; answers when its caller came, by the queue.
+-- Writes the attempt's place: new, refreshed, or dated back further.
 local function take_place(a)
-  local came = now - a.age
-  local had = call('ZSCORE', QUEUE, a.id)
-  if had and tonumber(had) < came then came = tonumber(had) end
-  call('ZADD', QUEUE, came, a.id)
-  call('HSET', META, 'w' .. a.id, a.mode .. a.channel .. (now + a.keep))
-  call('PEXPIREAT', QUEUE, now + a.remember)
-  call('PEXPIREAT', META, now + a.remember)
-  return had
+  call('ZADD', QUEUE, string.format('%.0f', a.came), a.id)
+  call('HSET', META, 'w' .. a.id, a.mode .. a.channel .. string.format('%.0f', now + a.keep))
+  call('PEXPIRE', QUEUE, a.remember)
+  call('PEXPIRE', META, a.remember)
+  state.has_more = true
 end
 
 -- Ends the hold of this id, if it is there. Needs load() only for wake() afterwards.
@@ -158,6 +170,6 @@ local function let_go(id, mode)
   end
   if call('GET', LOCK) ~= id then return false end
   call('DEL', LOCK)
-  call('HDEL', META, 'h', 'u', 'o', 'b', 'c')
+  call('HDEL', META, 'x')
   return true
 end

@@ -6,9 +6,11 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local answer = { 0 }
 local exclusive = redis.call('GET', KEYS[1])
 if exclusive then
-  local meta = redis.call('HMGET', KEYS[2], 't', 'h', 'u', 'o', 'b')
-  if meta[2] == exclusive then
-    answer[2] = { 'x', tonumber(meta[1]), math.max(now - meta[5], 0), math.max(meta[3] - now, 0), meta[4] }
+  local meta = redis.call('HMGET', KEYS[2], 't', 'x')
+  local id, since, renewed, ttl, owner = string.match(meta[2] or '', '^(%x+) %x+ (%d+) (%d+) (%d+) (.*)$')
+  if id == exclusive then
+    answer[2] =
+      { 'x', tonumber(meta[1]), math.max(now - since, 0), math.max(renewed + ttl - now, 0), owner }
   end
 end
 local holders = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. now, '+inf', 'WITHSCORES')

@@ -5,7 +5,7 @@
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-call('SET', KEYS[1], 'probe', 'PXAT', now + 60000)
+call('SET', KEYS[1], 'probe', 'PX', 60000)
 call('GET', KEYS[1])
 call('HSET', KEYS[2], 'probe', 1)
 call('HMGET', KEYS[2], 'probe')
@@ -14,6 +14,7 @@ call('HDEL', KEYS[2], 'probe')
 for i = 3, 5 do
   call('ZADD', KEYS[i], 1, 'probe')
   call('PEXPIREAT', KEYS[i], now + 60000)
+  call('PEXPIRE', KEYS[i], 60000)
   call('PEXPIRETIME', KEYS[i])
   call('ZSCORE', KEYS[i], 'probe')
   call('ZRANK', KEYS[i], 'probe')
@@ -24,7 +25,6 @@ for i = 3, 5 do
   call('ZREMRANGEBYSCORE', KEYS[i], 0, 1)
 end
 call('SET', KEYS[6], 'probe', 'PX', 60000)
-call('PEXPIRE', KEYS[6], 60000)
 call('EXISTS', KEYS[1], KEYS[2])
 call('DEL', KEYS[1], KEYS[6])
 local told = redis.pcall('PUBLISH', 'pawl:ch:' .. ARGV[1], '')

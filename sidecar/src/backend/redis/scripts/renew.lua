@@ -1,19 +1,21 @@
 
 -- ARGV: channel, remember, id, mode, ttl, owner.
 -- Answers {1, wanted mode or false, its age}, or {0}. Never takes a lock that is free.
-local id, mode, till = ARGV[3], ARGV[4], now + tonumber(ARGV[5])
+local channel, remember, id, mode, ttl, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if mode == 's' then
   local ends = call('ZSCORE', SHARED, id)
   if not ends or tonumber(ends) <= now then return { 0 } end
   local token, _, since = shared_details(id)
-  call('ZADD', SHARED, till, id)
-  call('HSET', META, 's' .. id, token .. ' ' .. ARGV[1] .. ' ' .. since .. ' ' .. ARGV[6])
-  call('PEXPIREAT', SHARED, now + tonumber(ARGV[2]))
+  call('ZADD', SHARED, now + ttl, id)
+  call('HSET', META, 's' .. id, table.concat({ token, channel, since, owner }, ' '))
+  call('PEXPIRE', SHARED, remember)
 else
   if call('GET', LOCK) ~= id then return { 0 } end
-  call('PEXPIREAT', LOCK, till)
-  call('HSET', META, 'u', till, 'o', ARGV[6], 'c', ARGV[1])
+  local held, _, since = call('HGET', META, 'x'), nil, nil
+  if held then _, _, since = exclusive_details(held) end
+  call('PEXPIRE', LOCK, ttl)
+  call('HSET', META, 'x', exclusive_text(id, channel, since or now_text, ttl, owner))
 end
-call('PEXPIREAT', META, now + tonumber(ARGV[2]))
+call('PEXPIRE', META, remember)
 local want, age = wanted(mode, id)
 return { 1, want, age }
