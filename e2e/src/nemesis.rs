@@ -127,7 +127,7 @@ impl Run {
             },
         );
         let read = self.read(lease.token);
-        tokio::time::sleep(if worker % 2 == 0 {
+        tokio::time::sleep(if worker.is_multiple_of(2) {
             pace.think
         } else {
             pace.late

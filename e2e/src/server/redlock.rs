@@ -1,9 +1,8 @@
 //! Several independent Redis servers.
 
-use std::{
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{thread::sleep, time::Duration};
+
+use tokio::time::Instant;
 
 use super::redis::{RedisOptions, RedisServer};
 
