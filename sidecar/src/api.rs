@@ -58,7 +58,7 @@ pub struct Config {
     pub engine: Engine,
     /// What policies with `sidecar.auth: Token` ask for.
     pub token: Option<Token>,
-    /// The TCP address; with 127.0.0.1 it listens on \[::1\] too.
+    /// The TCP address; with 127.0.0.1 it listens on `[::1]` too.
     pub listen: SocketAddr,
     /// The Unix socket.
     pub socket: Option<PathBuf>,

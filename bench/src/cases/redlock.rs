@@ -92,7 +92,7 @@ async fn wait_until_nodes_count(sidecar: &Sidecar) -> Result<(), Error> {
     let mut connection = Connection::open(sidecar.api).await?;
     for _ in 0..600 {
         if connection
-            .cycle(&format!("/v1/locks/test/first"), Bytes::new())
+            .cycle(&Sidecar::lock("first"), Bytes::new())
             .await
             .is_ok()
         {

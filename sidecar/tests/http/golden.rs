@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Times, tokens and ids differ each time; everything else does not.
-fn settle(value: &mut Value) {
+pub(crate) fn settle(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
@@ -32,7 +32,7 @@ fn shown(name: &str, answer: &Answer) -> String {
     let mut text = format!("## {name}\n{}\n", answer.status);
     for header in ["content-type", "allow", "www-authenticate", "connection"] {
         if let Some(value) = answer.header(header) {
-            text += &format!("{header}: {value}\n");
+            text.extend([header, ": ", value, "\n"]);
         }
     }
     if answer.header("retry-after").is_some() {

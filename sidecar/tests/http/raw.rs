@@ -38,22 +38,22 @@ impl Stream for UnixStream {
 }
 
 /// A connection and what was read of it.
-pub struct Raw {
+pub(crate) struct Raw {
     stream: Box<dyn Stream>,
     read: Vec<u8>,
 }
 
 /// An answer.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self
             .headers
             .iter()
@@ -62,12 +62,12 @@ impl Answer {
     }
 
     /// The body.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
     /// The problem's code, which has to be one of its status.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert_eq!(
             self.header("content-type"),
             Some("application/problem+json"),
@@ -86,13 +86,13 @@ impl Answer {
 }
 
 impl Raw {
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         Self::over(Box::new(stream))
     }
 
-    pub fn connect_unix(path: &Path) -> Self {
+    pub(crate) fn connect_unix(path: &Path) -> Self {
         Self::over(Box::new(UnixStream::connect(path).unwrap()))
     }
 
@@ -105,34 +105,40 @@ impl Raw {
     }
 
     /// Sends bytes.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).unwrap();
         self
     }
 
     /// Sends bytes to a server that may have closed already.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// Says that nothing more will be sent.
-    pub fn shut(&mut self) -> &mut Self {
+    pub(crate) fn shut(&mut self) -> &mut Self {
         self.stream.shut();
         self
     }
 
     /// A request with a JSON body, if there is one.
-    pub fn call(&mut self, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) fn call(&mut self, method: &str, path: &str, body: &str) -> Answer {
         self.send(request(method, path, "", body)).answer()
     }
 
     /// A request with more header lines.
-    pub fn call_with(&mut self, method: &str, path: &str, lines: &str, body: &str) -> Answer {
+    pub(crate) fn call_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        lines: &str,
+        body: &str,
+    ) -> Answer {
         self.send(request(method, path, lines, body)).answer()
     }
 
     /// The next answer.
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         self.answer_or_end().unwrap_or_else(|| {
             panic!(
                 "closed without an answer; read {:?}",
@@ -142,7 +148,7 @@ impl Raw {
     }
 
     /// The next answer; nothing if the connection ends before its first byte.
-    pub fn answer_or_end(&mut self) -> Option<Answer> {
+    pub(crate) fn answer_or_end(&mut self) -> Option<Answer> {
         let mut answer = self.head()?;
         let length = answer
             .header("content-length")
@@ -155,7 +161,7 @@ impl Raw {
     }
 
     /// The head of the next answer.
-    pub fn head(&mut self) -> Option<Answer> {
+    pub(crate) fn head(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(end) = find(&self.read, b"\r\n\r\n") {
                 break end;
@@ -183,7 +189,7 @@ impl Raw {
     }
 
     /// Bytes up to and with `end`.
-    pub fn until(&mut self, end: &[u8]) -> String {
+    pub(crate) fn until(&mut self, end: &[u8]) -> String {
         loop {
             if let Some(at) = find(&self.read, end) {
                 return String::from_utf8(self.read.drain(..at + end.len()).collect()).unwrap();
@@ -197,7 +203,7 @@ impl Raw {
     }
 
     /// Waits for the end of the connection, before which nothing comes.
-    pub fn ends(&mut self) {
+    pub(crate) fn ends(&mut self) {
         let more = self.more();
         assert!(
             !more && self.read.is_empty(),
@@ -207,7 +213,7 @@ impl Raw {
     }
 
     /// Whether the connection is still open and silent after `time`.
-    pub fn is_silent(&mut self, time: Duration) -> bool {
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         self.stream.limit(time);
         let read = self.stream.read(&mut [0]);
         self.stream.limit(LONG);
@@ -229,7 +235,7 @@ impl Raw {
 }
 
 /// A request as a well-behaved client writes it.
-pub fn request(method: &str, path: &str, lines: &str, body: &str) -> String {
+pub(crate) fn request(method: &str, path: &str, lines: &str, body: &str) -> String {
     let body_lines = if body.is_empty() {
         String::new()
     } else {

@@ -14,10 +14,10 @@ use serde_json::Value;
 use crate::raw::{Answer, Raw};
 
 /// Longer than anything takes on a machine that is busy.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// The policy of most tests.
-pub const POLICY: &str = "\
+pub(crate) const POLICY: &str = "\
 backend: {memory: {}}
 acquire: {maxWait: 1m}
 lease: {ttl: 10s, maxTtl: 5m}
@@ -25,12 +25,12 @@ keys: {allow: ['**']}
 ";
 
 /// A sidecar that ends with its test.
-pub struct Sidecar {
-    pub process: Child,
-    pub address: SocketAddr,
-    pub admin: SocketAddr,
+pub(crate) struct Sidecar {
+    pub(crate) process: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     log: mpsc::Receiver<String>,
-    pub folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Drop for Sidecar {
@@ -43,12 +43,12 @@ impl Drop for Sidecar {
 
 impl Sidecar {
     /// With the policy `p`.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&[("p", POLICY)], |_| ())
     }
 
     /// With these policies (name and spec), and changes to the command.
-    pub fn with(policies: &[(&str, &str)], change: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn with(policies: &[(&str, &str)], change: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("policies");
         std::fs::create_dir(&directory).unwrap();
@@ -62,14 +62,8 @@ impl Sidecar {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pawl-sidecar"));
         command.env_clear();
         command.arg("--policies").arg(&directory);
-        command.args([
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--identity",
-            "tester",
-        ]);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.env("PAWL_IDENTITY", "tester");
         change(&mut command);
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = lines(process.stderr.take().unwrap());
@@ -91,7 +85,7 @@ impl Sidecar {
     }
 
     /// Waits for a line of the log.
-    pub fn logged(&self, text: &str) -> String {
+    pub(crate) fn logged(&self, text: &str) -> String {
         loop {
             let line = self.log.recv_timeout(LONG);
             let line = line.unwrap_or_else(|_| panic!("{text} was not logged"));
@@ -102,30 +96,30 @@ impl Sidecar {
     }
 
     /// A connection.
-    pub fn connect(&self) -> Raw {
+    pub(crate) fn connect(&self) -> Raw {
         Raw::connect(self.address)
     }
 
     /// One request on a connection of its own.
-    pub fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> Answer {
         self.connect().call(method, path, body)
     }
 
     /// A grant.
-    pub fn acquire(&self, path: &str, body: &str) -> Value {
+    pub(crate) fn acquire(&self, path: &str, body: &str) -> Value {
         let answer = self.call("POST", &format!("/v1/locks/{path}"), body);
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     }
 
     /// How many callers wait for a key, as the policy's list counts them.
-    pub fn waiters(&self, policy: &str) -> u64 {
+    pub(crate) fn waiters(&self, policy: &str) -> u64 {
         let list = self.call("GET", &format!("/v1/locks/{policy}"), "").json();
         list["waiters"].as_u64().unwrap()
     }
 
     /// Waits for a condition.
-    pub fn eventually(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(crate) fn eventually(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let clock = pawl_kit::clock::Clock::system();
         let start = clock.now();
         while !condition(self) {
@@ -136,14 +130,14 @@ impl Sidecar {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.unwrap().success());
     }
 
     /// The Unix socket that `--socket` names in tests.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("pawl.sock")
     }
 }
