@@ -83,9 +83,7 @@ impl Quorum {
     /// [`InvalidQuorum`] unless it is odd and from [`Quorum::MIN_NODES`] to [`Quorum::MAX_NODES`].
     pub fn try_new(nodes: usize) -> Result<Self, InvalidQuorum> {
         match u8::try_from(nodes) {
-            Ok(count)
-                if nodes % 2 == 1 && (Self::MIN_NODES..=Self::MAX_NODES).contains(&nodes) =>
-            {
+            Ok(count) if nodes % 2 == 1 && (Self::MIN_NODES..=Self::MAX_NODES).contains(&nodes) => {
                 Ok(Self(count))
             }
             _ => Err(InvalidQuorum(nodes)),
@@ -109,9 +107,10 @@ impl Quorum {
 
     /// What a majority assigned, if it agrees.
     pub fn agreed(self, tokens: &[BackendToken]) -> Option<BackendToken> {
-        tokens.iter().copied().find(|token| {
-            self.is_majority(tokens.iter().filter(|other| *other == token).count())
-        })
+        tokens
+            .iter()
+            .copied()
+            .find(|token| self.is_majority(tokens.iter().filter(|other| *other == token).count()))
     }
 }
 

@@ -241,7 +241,7 @@ impl Connection {
             Step::Stream(stream) => {
                 self.flush().await?;
                 match stream.run(&self.api, &mut self.wire, form).await? {
-                    Some(refused) => Outcome::from(refused),
+                    Some(refused) => refused,
                     None => return Ok(None),
                 }
             }

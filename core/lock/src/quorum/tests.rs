@@ -53,7 +53,11 @@ fn a_verdict_comes_as_soon_as_it_is_certain() {
 
 #[test]
 fn retrying_makes_sense_when_enough_nodes_are_free() {
-    let seconds = |of: &[u64]| of.iter().map(|n| Duration::from_secs(*n)).collect::<Vec<_>>();
+    let seconds = |of: &[u64]| {
+        of.iter()
+            .map(|n| Duration::from_secs(*n))
+            .collect::<Vec<_>>()
+    };
     let mut ballot = Ballot::new(quorum(5));
     ballot.count(Vote::Granted(token(1)));
     assert_eq!(

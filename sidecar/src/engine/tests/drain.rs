@@ -105,7 +105,7 @@ fn leases_have_the_time_that_they_are_given() {
 
 #[test]
 fn it_ends_as_soon_as_nothing_is_left() {
-    on(&bench(Duration::from_secs(3600)), async |bench| {
+    on(&bench(Duration::from_hours(1)), async |bench| {
         let engine = bench.start();
         let lease = bench.grant("a").lease_id;
         bench.drain.start();
