@@ -3,15 +3,11 @@
 //! Each row of TESTS.md, section 3, that speaks of HTTP has its test here. Golden bodies lie in `tests/golden`;
 //! `PAWL_BLESS=1` writes them anew.
 
-<<<<<<< HEAD
-#![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is test")]
-=======
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     reason = "what a test cannot go on without ends it"
 )]
->>>>>>> api
 
 mod body;
 mod capacity;
