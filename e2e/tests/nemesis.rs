@@ -1,5 +1,6 @@
 //! Sidecars and servers are killed, stopped and cut off while workers count under a lock; what they saw is checked.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 #![allow(missing_docs, reason = "a test program")]
 
 use std::{path::Path, time::Duration};

@@ -1,5 +1,6 @@
 //! Every recipe of `docs/recipes`, in each language, against a real sidecar.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "a test program")]
 
 mod recipes {

@@ -1,5 +1,7 @@
 //! The faults of `TESTS.md` (L rows) as the backend `redlock` shows them, on real servers.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;

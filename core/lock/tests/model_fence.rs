@@ -2,6 +2,8 @@
 //!
 //! With the fence's check every write that was made on what its holder read is kept; without it one is lost.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use stateright::{Checker as _, Model, Property};
 
 /// Who works.

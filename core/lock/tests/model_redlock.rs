@@ -5,6 +5,8 @@
 //! Twins that must find two believers: a node that counts at once after its restart, and a node whose clock jumps ahead
 //! (which Redlock does not survive, and `docs/backends.md` says so).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use std::time::Duration;
 
 use pawl_lock::{

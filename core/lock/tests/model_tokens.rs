@@ -3,6 +3,8 @@
 //! As long as the backend's T climbs, tokens are unique and climb in the order of grants; a backend whose T does not (its
 //! memory is lost with its clock, say) gives one twice.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use pawl_lock::token::{BackendToken, LEASES_PER_HOLD};
 use stateright::{Checker as _, Model, Property};
 
