@@ -88,6 +88,8 @@ pub struct Slot {
     last_error: Option<Arc<BackendError>>,
     /// Whether asking again cannot help before somebody changed something.
     is_hopeless: bool,
+    /// The last backend session that ended.
+    lost_session: Option<u64>,
     /// Failed acquires in a row.
     failures: u32,
     calls_made: u64,
@@ -129,6 +131,7 @@ impl Slot {
             last_busy: None,
             last_error: None,
             is_hopeless: false,
+            lost_session: None,
             failures: 0,
             calls_made: 0,
             leases_made: 0,

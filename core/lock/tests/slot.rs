@@ -377,7 +377,32 @@ fn local_waiters_may_pass_a_remote_one_sixteen_times_under_any() {
         passed += 1;
     }
     assert_eq!(passed, 16);
-    assert!(matches!(story.call().1, Call::Release(request) if request.next.is_some()));
+    let (_, Call::Release(request)) = story.call() else {
+        panic!("a release")
+    };
+    let order = request.next.map(|next| next.order);
+    assert_eq!(
+        order,
+        Some(Order::Fifo),
+        "the next attempt gives way, or the bound were none"
+    );
+}
+
+#[test]
+fn a_grant_of_a_session_that_ended_meanwhile_is_none() {
+    let mut story = Story::new(Order::Fifo);
+    story.acquire(Mode::Exclusive, 5_000, Renew::Auto);
+    let (call, _) = story.call();
+    story.on(Event::SessionLost { session: 4 });
+    let granted = Granted {
+        token: BackendToken::MIN,
+        session: 4,
+        wanted: None,
+    };
+    story.answer(call, Answer::Acquire(Ok(Acquired::Granted(granted))));
+    let is_grant = |action: &Action| matches!(action, Action::Grant { .. });
+    assert!(!story.actions.iter().any(is_grant), "{:?}", story.actions);
+    assert!(matches!(story.call().1, Call::Abandon(_)));
 }
 
 #[test]

@@ -29,7 +29,11 @@ impl Slot {
     }
 
     /// A fresh attempt for the first waiter.
-    pub(super) fn next_attempt(&mut self, now: Instant) -> Option<(Attempt, AcquireRequest)> {
+    pub(super) fn next_attempt(
+        &mut self,
+        now: Instant,
+        is_yielding: bool,
+    ) -> Option<(Attempt, AcquireRequest)> {
         if self.draining.is_some() {
             return None;
         }
@@ -40,6 +44,7 @@ impl Slot {
             ttl: front.ttl,
             owner: front.owner.clone(),
             arrived: front.arrived,
+            is_yielding,
             is_placed: front.is_patient(now),
             called: now,
             failures: 0,
@@ -58,7 +63,11 @@ impl Slot {
             hold: attempt.id,
             mode: attempt.mode,
             ttl: attempt.ttl,
-            order: self.terms.order,
+            order: if attempt.is_yielding {
+                Order::Fifo
+            } else {
+                self.terms.order
+            },
             place: attempt.is_placed.then_some(place),
             lock_delay: self.terms.lock_delay,
             owner: attempt.owner.clone(),
@@ -66,7 +75,7 @@ impl Slot {
     }
 
     pub(super) fn ask_first(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let Some((attempt, request)) = self.next_attempt(now) {
+        if let Some((attempt, request)) = self.next_attempt(now, false) {
             let ttl = attempt.ttl;
             self.phase = Phase::Asking(attempt);
             self.remote = None;
@@ -198,8 +207,11 @@ impl Slot {
                 self.last_error = None;
                 self.last_busy = None;
                 let hold = Hold::new(now, attempt, granted);
-                if hold.deadline.is_over(now) {
-                    // The answer took so long that nobody may believe it.
+                let is_session_lost = self
+                    .lost_session
+                    .is_some_and(|lost| hold.session != 0 && hold.session <= lost);
+                if hold.deadline.is_over(now) || is_session_lost {
+                    // The answer took so long, or its session ended so soon, that nobody may believe it.
                     return hold.attempt.abandoned(now, None);
                 }
                 self.note_wanted(now, hold.attempt.called, granted);

@@ -117,6 +117,8 @@ impl Slot {
     }
 
     pub(super) fn session_lost(&mut self, session: u64, actions: &mut Vec<Action>) {
+        // A grant of this session may still be under way. Sessions are numbered upwards.
+        self.lost_session = self.lost_session.max(Some(session));
         if matches!(&self.phase, Phase::Holding(hold) if hold.session == session) {
             self.phase = Phase::Free { retry_at: None };
             self.confirm_all(&Ok(()), actions);

@@ -58,6 +58,8 @@ pub(super) struct Attempt {
     pub(super) owner: Owner,
     /// The arrival of the waiter that it asks for.
     pub(super) arrived: Instant,
+    /// Whether it gives way to who waits elsewhere, whatever the policy's order: it follows a hold that was let go for them.
+    pub(super) is_yielding: bool,
     /// Whether it asked for a place.
     pub(super) is_placed: bool,
     /// When its last call began.

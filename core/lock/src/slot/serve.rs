@@ -203,7 +203,9 @@ impl Slot {
 
     /// Lets the hold go, and asks for the next waiter in the same step.
     fn release_hold(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let next = self.next_attempt(now);
+        let is_yielding =
+            matches!(&self.phase, Phase::Holding(hold) if self.remote_in_the_way(hold).is_some());
+        let next = self.next_attempt(now, is_yielding);
         let Phase::Holding(hold) = &mut self.phase else {
             return;
         };
