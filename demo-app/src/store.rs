@@ -149,6 +149,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<bool, StoreError>;
     /// Reads an order.
     async fn order(&self, id: &str) -> Result<Option<Order>, StoreError>;
+    /// Shows tokens to the fence before the read, which so becomes part of what it guards: from here on a write with a
+    /// lower token is refused, though nothing was written yet with this one. Without it a late write could slip in between
+    /// a newer holder's read and write, and be overwritten.
+    async fn present(
+        &self,
+        account: Option<(&str, i64)>,
+        order: Option<(&str, i64)>,
+    ) -> Result<(), StoreError>;
     /// Writes, in a transaction of its own.
     async fn apply(&self, change: Change) -> Result<Outcome, StoreError>;
     /// Begins a transaction that keeps all other writers off these rows until it ends.

@@ -10,6 +10,7 @@ pub mod postgres;
 mod process;
 pub mod proxy;
 pub mod redis;
+pub mod redlock;
 pub mod wire;
 
 pub use ports::free_port;

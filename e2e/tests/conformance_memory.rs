@@ -1,5 +1,7 @@
 //! The conformance suite on the backend `memory`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;

@@ -1,6 +1,8 @@
 //! The conformance suite on the backend `redis`, on servers that keep nothing across a restart; what a restart does
 //! also on servers with an append-only file.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;

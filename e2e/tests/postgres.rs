@@ -1,6 +1,8 @@
 //! The backend `postgres` on real servers, beyond what the conformance suite asks of every backend. The ids are those of
 //! the fault table of the tests.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program")]
+
 #[path = "postgres/helpers.rs"]
 mod helpers;
 #[path = "postgres/limits.rs"]

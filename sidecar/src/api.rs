@@ -58,7 +58,7 @@ pub struct Config {
     pub engine: Engine,
     /// What policies with `sidecar.auth: Token` ask for.
     pub token: Option<Token>,
-    /// The TCP address; with 127.0.0.1 it listens on \[::1\] too.
+    /// The TCP address; with 127.0.0.1 it listens on `[::1]` too.
     pub listen: SocketAddr,
     /// The Unix socket.
     pub socket: Option<PathBuf>,
@@ -84,7 +84,7 @@ pub fn bind(config: Config) -> Result<Server, BindError> {
         token,
         replays: idempotency::Replays::new(clock.clone()),
         pool: Rc::default(),
-        idle: idle::IdleSet::new(connections.most_idle),
+        idle: idle::IdleSet::new(clock.clone(), connections.most_idle),
         date: date::Date::new(clock),
         is_closing: Cell::new(false),
     };

@@ -10,4 +10,5 @@ mod ear;
 pub mod memory;
 pub mod postgres;
 pub mod redis;
+pub mod redlock;
 mod scope;

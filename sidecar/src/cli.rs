@@ -41,6 +41,10 @@ Exit codes:
 
 /// Distributed locks for the application beside it: one HTTP call takes a lock, the sidecar keeps it renewed and says
 /// when it is lost.
+#[expect(
+    clippy::doc_markdown,
+    reason = "it is shown as help, where backticks would be noise"
+)]
 #[derive(Parser, Debug)]
 #[command(name = PROGRAM, version, after_help = EXAMPLES, max_term_width = 110)]
 pub struct Args {

@@ -59,7 +59,9 @@ mod report;
 mod runner;
 mod service;
 mod settings;
+mod several;
 mod show;
+mod slots;
 mod state;
 mod view;
 

@@ -1,4 +1,5 @@
 //! The program as a process: how it starts, what it says, how it ends.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is test")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -41,7 +41,7 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
     }
     let mut counter = Direct::open(&redis.url()).await?;
     let clock = Clock::system();
-    let path = format!("/v1/locks/test/contended");
+    let path = Sidecar::lock("contended");
     let before = counter.commands().await?;
     let end = clock.now().saturating_add(RUN);
     let waiters = (0..WAITERS).map(|waiter| {

@@ -101,7 +101,7 @@ async fn repeated(
     let mut counter = direct.clone();
     let connection = tokio::sync::Mutex::new(connection);
     let direct = tokio::sync::Mutex::new(direct);
-    let path = format!("/v1/locks/test/repeated");
+    let path = Sidecar::lock("repeated");
     let compared = compare(
         || async {
             let mut connection = connection.lock().await;

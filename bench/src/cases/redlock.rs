@@ -28,7 +28,8 @@ const CYCLES_A_ROUND: u32 = 300;
 /// Those of the servers, connections and peers.
 pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
     let nodes = (0..NODES)
-        .map(|_| RedisServer::start(RedisOptions::default())).collect::<Vec<_>>();
+        .map(|_| RedisServer::start(RedisOptions::default()))
+        .collect::<Vec<_>>();
     let urls: Vec<String> = nodes.iter().map(RedisServer::url).collect();
     let addresses: Vec<String> = nodes
         .iter()
@@ -91,7 +92,7 @@ async fn wait_until_nodes_count(sidecar: &Sidecar) -> Result<(), Error> {
     let mut connection = Connection::open(sidecar.api).await?;
     for _ in 0..600 {
         if connection
-            .cycle(&format!("/v1/locks/test/first"), Bytes::new())
+            .cycle(&Sidecar::lock("first"), Bytes::new())
             .await
             .is_ok()
         {

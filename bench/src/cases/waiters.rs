@@ -28,7 +28,7 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
         "keys": { "maxWaiters": WAITERS },
     });
     let sidecar = Sidecar::start(&spec).await;
-    let path = format!("/v1/locks/test/parked");
+    let path = Sidecar::lock("parked");
     let mut holder = Connection::open(sidecar.api).await?;
     let (status, _) = holder.send(Method::POST, &path, Bytes::new()).await?;
     if status != StatusCode::OK {

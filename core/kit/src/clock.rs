@@ -156,6 +156,11 @@ impl Wall {
             .unwrap_or_default()
     }
 
+    /// Milliseconds since 1970; may be negative.
+    pub fn unix_millis(self) -> i64 {
+        self.0.as_millisecond()
+    }
+
     /// Seconds since 1970, for metrics; may be negative.
     pub fn unix_seconds(self) -> i64 {
         self.0.as_second()

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 
 /// How often a policy's files are read again when the kubelet swaps them meanwhile.
-const SWAP_RETRIES: usize = 3;
+const SWAP_RETRIES: usize = 10;
 
 /// The link that the kubelet swaps to change all files of a mount at once.
 const KUBELET_DATA: &str = "..data";
@@ -36,7 +36,7 @@ impl Secret {
     /// # Errors
     /// When it is missing, empty, too large, not text or cannot be read.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
-        read(path, path)?.ok_or_else(|| SecretError::Missing {
+        read(path)?.ok_or_else(|| SecretError::Missing {
             path: path.to_owned(),
         })
     }
@@ -172,20 +172,22 @@ impl SecretDir {
             });
         };
         let dir = self.0.join(policy);
+        let mut before = version_of(&dir);
         for _ in 0..SWAP_RETRIES {
-            let before = snapshot_of(&dir);
-            let secrets = Secrets::read(&dir, &before);
-            if snapshot_of(&dir) == before {
+            let secrets = Secrets::read(&dir);
+            let after = version_of(&dir);
+            if after == before {
                 return secrets;
             }
+            before = after;
         }
-        Secrets::read(&dir, &snapshot_of(&dir))
+        Secrets::read(&dir)
     }
 }
 
-/// Where the kubelet's link points now; the directory itself when there is none.
-fn snapshot_of(dir: &Path) -> PathBuf {
-    fs::canonicalize(dir.join(KUBELET_DATA)).unwrap_or_else(|_| dir.to_owned())
+/// Where the kubelet's link points now, to a directory of a new name at each swap; `None` when there is no link.
+fn version_of(dir: &Path) -> Option<PathBuf> {
+    fs::read_link(dir.join(KUBELET_DATA)).ok()
 }
 
 /// What there was for one policy at one time.
@@ -196,11 +198,10 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    fn read(dir: &Path, snapshot: &Path) -> Result<Self, SecretError> {
+    fn read(dir: &Path) -> Result<Self, SecretError> {
         let mut files = [const { None }; SecretFile::ALL.len()];
         for file in SecretFile::ALL {
-            // Read from the snapshot, but let errors name the path that people know.
-            files[file as usize] = read(&snapshot.join(file.name()), &dir.join(file.name()))?;
+            files[file as usize] = read(&dir.join(file.name()))?;
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -254,9 +255,9 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-fn read(path: &Path, shown: &Path) -> Result<Option<Secret>, SecretError> {
+fn read(path: &Path) -> Result<Option<Secret>, SecretError> {
     let unreadable = |source| SecretError::Unreadable {
-        path: shown.to_owned(),
+        path: path.to_owned(),
         source,
     };
     let metadata = match fs::metadata(path) {
@@ -266,7 +267,7 @@ fn read(path: &Path, shown: &Path) -> Result<Option<Secret>, SecretError> {
     };
     if !metadata.is_file() {
         return Err(SecretError::NotAFile {
-            path: shown.to_owned(),
+            path: path.to_owned(),
         });
     }
     // Room for everything at once, so that no half of a secret stays behind in a buffer that grew.
@@ -279,11 +280,11 @@ fn read(path: &Path, shown: &Path) -> Result<Option<Secret>, SecretError> {
     }
     if bytes.len() > MAX_SECRET_BYTES {
         return Err(SecretError::TooLarge {
-            path: shown.to_owned(),
+            path: path.to_owned(),
         });
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText {
-        path: shown.to_owned(),
+        path: path.to_owned(),
     })?;
     let text = text
         .strip_suffix('\n')

@@ -17,6 +17,7 @@
 pub mod backend;
 pub mod lease;
 pub mod name;
+pub mod quorum;
 pub mod slot;
 pub mod time;
 pub mod token;

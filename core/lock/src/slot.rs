@@ -289,7 +289,7 @@ impl Slot {
             Phase::Abandoning { until, ask_at, .. } => {
                 Some(*ask_at.min(until)).filter(|_| is_callable)
             }
-            Phase::Holding(hold) => self.hold_wake(hold),
+            Phase::Holding(hold) => Some(self.hold_wake(hold)),
         };
         [waiters, phase, self.leases.next_end()]
             .into_iter()
@@ -297,7 +297,7 @@ impl Slot {
             .min()
     }
 
-    fn hold_wake(&self, hold: &Hold) -> Option<Instant> {
+    fn hold_wake(&self, hold: &Hold) -> Instant {
         let mut wake = hold.deadline.instant();
         if let Some(renew) = self.renew_due() {
             wake = wake.min(renew);
@@ -309,7 +309,7 @@ impl Slot {
         } else if self.leases.is_empty() && self.queue.is_empty() && self.call.is_none() {
             wake = wake.min(self.retained_until(hold));
         }
-        Some(wake)
+        wake
     }
 
     /// Whether it can be dropped: nothing waits, nothing is held, nothing is under way.

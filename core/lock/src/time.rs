@@ -116,7 +116,8 @@ impl Deadline {
     /// How long `ttl` is believed, counted from before it was asked for.
     pub fn validity(ttl: Ttl) -> Duration {
         let ttl = ttl.as_duration();
-        ttl - ttl / 100 - Self::GRANULARITY
+        ttl.saturating_sub(ttl / 100)
+            .saturating_sub(Self::GRANULARITY)
     }
 
     /// A deadline at an instant that another rule made, such as the end of `maxHold`.

@@ -158,6 +158,7 @@ impl Teller {
         guards: Guards,
         lease: Option<&Lease>,
     ) -> Result<Receipt, BankError> {
+        self.present(subject, guards).await?;
         let account = match &subject.user_id {
             Some(user_id) => self.store.account(user_id).await?,
             None => None,
@@ -174,6 +175,21 @@ impl Teller {
         self.stall(delay).await;
         let (change, receipt) = self.change(account, order, effect, guards);
         settle(&self.store.apply(change).await?, guards, receipt)
+    }
+
+    /// Shows the tokens to the fence before the read.
+    async fn present(&self, subject: &Subject, guards: Guards) -> Result<(), BankError> {
+        let order_token = if subject.user_id.is_some() {
+            guards.second
+        } else {
+            guards.first
+        };
+        let account = subject.user_id.as_deref().zip(guards.first);
+        let order = subject.order.as_deref().zip(order_token);
+        if account.is_some() || order.is_some() {
+            self.store.present(account, order).await?;
+        }
+        Ok(())
     }
 
     /// `sidecar`: acquire, work, release; the release is asked for whatever came of the work.

@@ -11,11 +11,13 @@ use super::stage::Stage;
 use crate::bank::mode::LockMode;
 
 /// What the two accounts of the traffic are opened with.
-const BALANCE: i64 = 100_000;
+const BALANCE: i64 = 20_000;
 /// Replicas on each side.
 const REPLICAS: usize = 3;
+/// Long enough that a lock is seen while it is held.
+const THINK: Duration = Duration::from_millis(200);
 /// Between two rounds of deductions.
-const EVERY: Duration = Duration::from_millis(400);
+const EVERY: Duration = Duration::from_millis(250);
 
 /// The replica that serves the page.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ async fn spend(banks: &[Bank], user: &str) -> Result<(), RaceError> {
         futures::future::join_all(
             banks
                 .iter()
-                .map(|bank| bank.deduct(user, rand::random_range(1..=100))),
+                .map(|bank| bank.deduct(user, rand::random_range(20..=200))),
         )
         .await;
         tokio::time::sleep(EVERY).await;
@@ -97,7 +99,7 @@ fn cast(stage: &Stage, mode: LockMode) -> Cast {
     Cast {
         mode,
         fencing,
-        think: stage.think.max(Duration::from_millis(20)),
+        think: stage.think.max(THINK),
         ttl: None,
         auto_renew: true,
     }

@@ -223,6 +223,26 @@ impl Store for Postgres {
         Ok(order)
     }
 
+    async fn present(
+        &self,
+        account: Option<(&str, i64)>,
+        order: Option<(&str, i64)>,
+    ) -> Result<(), StoreError> {
+        let c = self.take().await?;
+        if let Some((user_id, token)) = account {
+            c.client()?
+                .execute(statements::PRESENT_TO_ACCOUNT, &[&user_id, &token])
+                .await?;
+        }
+        if let Some((id, token)) = order {
+            c.client()?
+                .execute(statements::PRESENT_TO_ORDER, &[&id, &token])
+                .await?;
+        }
+        c.give_back();
+        Ok(())
+    }
+
     async fn apply(&self, change: Change) -> Result<Outcome, StoreError> {
         let c = self.take().await?;
         c.client()?.batch_execute("BEGIN").await?;

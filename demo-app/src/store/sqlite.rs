@@ -151,6 +151,27 @@ impl Store for Sqlite {
         self.read(move |c| read_order(c, &id)).await
     }
 
+    async fn present(
+        &self,
+        account: Option<(&str, i64)>,
+        order: Option<(&str, i64)>,
+    ) -> Result<(), StoreError> {
+        let owned = |(name, token): (&str, i64)| (name.to_owned(), token);
+        let (account, order) = (account.map(owned), order.map(owned));
+        self.write(move |c| {
+            if let Some(shown) = account {
+                c.prepare_cached(statements::PRESENT_TO_ACCOUNT)?
+                    .execute(shown)?;
+            }
+            if let Some(shown) = order {
+                c.prepare_cached(statements::PRESENT_TO_ORDER)?
+                    .execute(shown)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn apply(&self, change: Change) -> Result<Outcome, StoreError> {
         let writer = self.writer.clone().lock_owned().await;
         blocking(move || {

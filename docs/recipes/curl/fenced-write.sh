@@ -12,14 +12,17 @@ status=$(curl -sS -o "$answer" -w '%{http_code}' -X POST "$url/v1/locks/$policy/
 lease=$(sed -E 's/.*"leaseId":"([^"]+)".*/\1/' "$answer")
 token=$(sed -E 's/.*"fencingToken":([0-9]+).*/\1/' "$answer")
 
-balance=$(psql "$DATABASE_URL" -qAtX -c "SELECT balance FROM account WHERE id = $account")
+# The read shows the token to the row, which remembers the largest: from here on an older holder's write is refused, so none can
+# slip in between this read and its write.
+balance=$(psql "$DATABASE_URL" -qAtX -c "UPDATE account SET fence = $token
+  WHERE id = $account AND fence <= $token RETURNING balance")
 sleep "${THINK_SECONDS:-0}"
-# The token goes with the write, and the row remembers the largest. No row: a later holder has written.
-written=$(psql "$DATABASE_URL" -qAtX -c "UPDATE account SET balance = $((balance + amount)), fence = $token
+# And so does the write. No row, here or above: a later holder was there.
+[ -z "$balance" ] || written=$(psql "$DATABASE_URL" -qAtX -c "UPDATE account SET balance = $((balance + amount)), fence = $token
   WHERE id = $account AND fence <= $token RETURNING id")
 
 curl -sS -o /dev/null -X DELETE "$url/v1/leases/$lease"
-if [ -z "$written" ]; then
+if [ -z "${written:-}" ]; then
   echo "refused: the token $token is stale" >&2
   exit 3
 fi

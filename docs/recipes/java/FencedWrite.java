@@ -11,20 +11,25 @@ final class FencedWrite {
             // Renewed by hand, that is not at all: the lease is over after its ttl, whatever happens to this process.
             String ask = "{\"wait\":\"30s\",\"ttl\":\"1s\",\"renew\":\"manual\"}";
             Pawl.withLock("account/" + account, ask, grant -> {
-                var read = database.prepareStatement("SELECT balance FROM account WHERE id = ?");
-                read.setLong(1, account);
+                // The read shows the token to the row, which remembers the largest: from here on an older holder's write is
+                // refused, so none can slip in between this read and its write.
+                var read = database.prepareStatement(
+                        "UPDATE account SET fence = ? WHERE id = ? AND fence <= ? RETURNING balance");
+                read.setLong(1, grant.fencingToken());
+                read.setLong(2, account);
+                read.setLong(3, grant.fencingToken());
                 var row = read.executeQuery();
-                row.next();
-                long balance = row.getLong(1) + amount;
+                boolean isNewest = row.next();
+                long balance = isNewest ? row.getLong(1) + amount : 0;
                 Thread.sleep((long) (1000 * think));
-                // The token goes with the write, and the row remembers the largest. No row: a later holder has written.
+                // And so does the write. No row, here or above: a later holder was there.
                 var write = database.prepareStatement(
                         "UPDATE account SET balance = ?, fence = ? WHERE id = ? AND fence <= ?");
                 write.setLong(1, balance);
                 write.setLong(2, grant.fencingToken());
                 write.setLong(3, account);
                 write.setLong(4, grant.fencingToken());
-                if (write.executeUpdate() == 0) {
+                if (!isNewest || write.executeUpdate() == 0) {
                     System.err.println("refused: the token " + grant.fencingToken() + " is stale");
                     code[0] = 3;
                 } else {

@@ -9,11 +9,16 @@ await database.connect();
 try {
   // Renewed by hand, that is not at all: the lease is over after its ttl, whatever happens to this process.
   await withLock(`account/${account}`, { wait: "30s", ttl: "1s", renew: "manual" }, async ({ fencingToken }) => {
-    const { rows } = await database.query("SELECT balance FROM account WHERE id = $1", [account]);
+    // The read shows the token to the row, which remembers the largest: from here on an older holder's write is refused, so
+    // none can slip in between this read and its write.
+    const { rows } = await database.query(
+      "UPDATE account SET fence = $1 WHERE id = $2 AND fence <= $1 RETURNING balance",
+      [fencingToken, account],
+    );
     await sleep(1000 * Number(process.env.THINK_SECONDS ?? 0));
-    const balance = Number(rows[0].balance) + amount;
-    // The token goes with the write, and the row remembers the largest. No row: a later holder has written.
-    const { rowCount } = await database.query(
+    const balance = Number(rows[0]?.balance) + amount;
+    // And so does the write. No row, here or above: a later holder was there.
+    const { rowCount } = rows.length === 0 ? { rowCount: 0 } : await database.query(
       "UPDATE account SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2",
       [balance, fencingToken, account],
     );

@@ -4,6 +4,8 @@
 //! standard output what it believes, each line with an instant of the boot clock in nanoseconds: `granted TOKEN D`,
 //! `renewed D` (both with the new deadline) and at last `lost REASON NOW`, before it ends.
 
+#![allow(clippy::panic, reason = "part of a test")]
+
 use std::{
     io::Write as _,
     sync::{

@@ -6,6 +6,7 @@ use pawl_e2e::server::postgres::{PostgresOptions, PostgresServer};
 use pawl_lock::{
     Backend,
     backend::{Abandoned, AcquireRequest, Acquired, Category, Outcome, Renewed},
+    lease::Mode,
 };
 use pawl_sidecar::backend::postgres::{Postgres, PostgresMode};
 use tokio::time::{Instant, sleep, timeout};
@@ -146,10 +147,10 @@ async fn a_full_lock_table_is_told() {
     assert_eq!(locks(&server), 1, "only room-again is held");
 }
 
-/// P7: the server crashes and comes back. A session's holds are gone with it; rows are there.
+/// P7: the server crashes in the instant after a grant. A session's holds are gone with it; rows are there.
 #[tokio::test]
 async fn a_crash_ends_sessions_and_keeps_rows() {
-    for mode in [PostgresMode::Advisory, PostgresMode::Row] {
+    for mode in MODES {
         // The server's own setting would forget: the backend must ask for more.
         let server = PostgresServer::start(PostgresOptions {
             settings: vec![
@@ -159,33 +160,32 @@ async fn a_crash_ends_sessions_and_keeps_rows() {
             ..PostgresOptions::default()
         });
         let a = Sidecar::at(&server, mode);
-        let request = attempt("k");
-        let granted = a.take(&request).await;
-        let mut last = granted.token;
-        for _ in 0..50 {
-            let next = attempt("fast");
-            let granted = a.take(&next).await;
-            last = granted.token;
-            a.backend.release(&release(&next, granted)).await.unwrap();
-        }
-        server.crash();
-        let error = a
-            .backend
-            .acquire(&attempt("down"))
-            .await
-            .expect_err("it is down");
-        assert_eq!(error.category(), Category::Connection, "{error}");
-        server.launch();
-        let next = a.take(&attempt("fast")).await;
-        assert!(next.token > last, "{mode:?}: {} after {last}", next.token);
-        let renewed = a.renew(&request, granted).await;
-        if mode == PostgresMode::Row {
-            assert_eq!(renewed, Renewed::Extended { wanted: None });
-            assert!(a.is_busy(&attempt("k")).await);
-        } else {
-            assert_eq!(renewed, Renewed::NotOwner);
-            assert!(a.has_lost_a_session());
-            a.take(&attempt("k")).await;
+        let mut last = None;
+        for round in 0..3 {
+            let request = attempt("k");
+            let granted = a.take(&request).await;
+            assert!(
+                Some(granted.token) > last,
+                "{mode:?}: {} after {last:?}",
+                granted.token
+            );
+            last = Some(granted.token);
+            server.crash();
+            let error = a.backend.acquire(&attempt("down")).await;
+            let error = error.expect_err("it is down");
+            assert_eq!(error.category(), Category::Connection, "{error}");
+            server.launch();
+            let renewed = a.renew(&request, granted).await;
+            if mode == PostgresMode::Row {
+                let extended = Renewed::Extended { wanted: None };
+                assert_eq!(renewed, extended, "in round {round}");
+                assert!(a.is_busy(&attempt("k")).await);
+                let released = a.backend.release(&release(&request, granted)).await;
+                assert!(released.expect("it is answered").was_owner);
+            } else {
+                assert_eq!(renewed, Renewed::NotOwner);
+                assert!(a.has_lost_a_session());
+            }
         }
     }
 }
@@ -267,4 +267,75 @@ async fn a_call_that_comes_late_is_not_granted() {
         );
         a.take(&attempt("k")).await;
     }
+}
+
+/// An attempt that was given up is refused whenever a call of it arrives, also over another connection.
+#[tokio::test]
+async fn an_abandoned_attempt_is_never_granted() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    for mode in MODES {
+        let [a, b] = [(); 2].map(|()| Sidecar::at(&server, mode));
+        let request = attempt("k");
+        let abandoned = a.backend.abandon(&abandonment(&request)).await;
+        assert_eq!(abandoned.expect("it is answered"), Abandoned::Settled);
+        for sidecar in [&a, &b] {
+            let late = sidecar.backend.acquire(&request).await;
+            let error = late.expect_err("it was given up");
+            assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+        }
+        let granted = b.take(&attempt("k")).await;
+        assert!(granted.token.get() > 0);
+        b.backend
+            .abandon(&abandonment(&attempt("k")))
+            .await
+            .expect("it is answered");
+        server.sql("DELETE FROM pawl.holds");
+    }
+}
+
+/// A call that the server rolls back after it took the session's lock leaves neither lock nor doubt, whether its
+/// answer was heard or not.
+#[tokio::test]
+async fn a_call_that_fails_halfway_leaves_no_lock() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    let a = Sidecar::at(&server, PostgresMode::Advisory);
+    a.take(&attempt("other")).await;
+    server.sql(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'query_canceled'; END $$",
+    );
+    let fail =
+        "CREATE TRIGGER fail BEFORE INSERT ON pawl.holds FOR EACH ROW EXECUTE FUNCTION fail()";
+    server.sql(fail);
+    for mode in [Mode::Exclusive, Mode::Shared] {
+        let request = AcquireRequest {
+            mode,
+            ..attempt("heard")
+        };
+        let error = a.backend.acquire(&request).await.expect_err("it fails");
+        assert_eq!(
+            (error.category(), error.outcome()),
+            (Category::Unavailable, Outcome::NotApplied),
+            "{error}"
+        );
+        assert_eq!(locks(&server), 1, "{mode}: a lock was left");
+    }
+    let unheard = attempt("unheard");
+    drop(futures::poll!(a.backend.acquire(&unheard)));
+    let start = Instant::now();
+    while locks(&server) != 2 {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "nothing was left: nothing is tried"
+        );
+        sleep(Duration::from_millis(1)).await;
+    }
+    server.sql("DROP TRIGGER fail ON pawl.holds");
+    let next = attempt("unheard");
+    let granted = a.take(&next).await;
+    a.backend
+        .release(&release(&next, granted))
+        .await
+        .expect("it is answered");
+    assert_eq!(locks(&server), 1, "the lock was taken twice");
 }

@@ -142,6 +142,10 @@ async fn sidecars_that_start_together_make_one_schema() {
         let_go(backend, &request, granted).await;
     }
     assert_eq!(server.sql("SELECT version FROM pawl.schema_version"), ["1"]);
+    // All of it was made by one transaction: nobody made it again while others used it.
+    let replaced = "SELECT p.proname FROM pg_proc p, pawl.schema_version v \
+                    WHERE p.pronamespace = 'pawl'::regnamespace AND p.xmin::text <> v.xmin::text";
+    assert!(server.sql(replaced).is_empty());
     let sessions =
         "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pawl/test-%'";
     assert_eq!(server.sql(sessions), [(3 + 3 * 2).to_string()]);

@@ -95,7 +95,10 @@ fn begin(
                 Ok(Start::Keyed(begun))
             }
             (true, None) => {
-                let ask = Ask { attached: true, ..ask };
+                let ask = Ask {
+                    attached: true,
+                    ..ask
+                };
                 Ok(Start::Stream(api.engine.begin(&policy, keys, ask)?))
             }
             (true, Some(_)) => Err(ApiError::Parameter(
@@ -160,12 +163,7 @@ impl Waiting {
     }
 }
 
-fn granted_reply(
-    api: &Api,
-    granted: &Granted,
-    delivery: Rc<Delivery>,
-    is_several: bool,
-) -> Reply {
+fn granted_reply(api: &Api, granted: &Granted, delivery: Rc<Delivery>, is_several: bool) -> Reply {
     let now = api.engine.clock().now();
     Reply {
         answer: Answer::json(view::grant(granted, is_several, now)),

@@ -30,7 +30,9 @@ pub(super) fn check_lease(api: &Api, id: &LeaseId, fields: &Fields<'_>) -> Resul
 fn check_token(api: &Api, fields: &Fields<'_>) -> Result<(), ApiError> {
     let token = api.token.as_ref().ok_or(ApiError::NoToken)?;
     let Some(presented) = fields.authorization else {
-        return Err(ApiError::Unauthorized("the request has no Authorization: Bearer"));
+        return Err(ApiError::Unauthorized(
+            "the request has no Authorization: Bearer",
+        ));
     };
     let presented = std::str::from_utf8(presented).unwrap_or_default();
     match presented.split_once(' ') {
@@ -41,6 +43,8 @@ fn check_token(api: &Api, fields: &Fields<'_>) -> Result<(), ApiError> {
                 Err(ApiError::Unauthorized("the bearer token is another"))
             }
         }
-        _ => Err(ApiError::Unauthorized("the Authorization is no bearer token")),
+        _ => Err(ApiError::Unauthorized(
+            "the Authorization is no bearer token",
+        )),
     }
 }

@@ -162,9 +162,7 @@ impl Connection {
             let head = guard::inspect(&unread[..end], self.hosts)?;
             let (body, total) = match (&chunks, head.body) {
                 (Some(body), _) => (Some(&body[..]), end),
-                (None, Framing::Length(length)) => {
-                    (unread.get(end..end + length), end + length)
-                }
+                (None, Framing::Length(length)) => (unread.get(end..end + length), end + length),
                 (None, Framing::Chunked) => (None, end),
             };
             if let Some(body) = body {
@@ -174,7 +172,9 @@ impl Connection {
             }
             let (framing, asks) = (head.body, head.expects_continue && !head.is_http10);
             if asks && unread.len() == end {
-                self.wire.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.wire
+                    .out()
+                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 self.flush().await?;
             }
             match framing {
@@ -241,7 +241,7 @@ impl Connection {
             Step::Stream(stream) => {
                 self.flush().await?;
                 match stream.run(&self.api, &mut self.wire, form).await? {
-                    Some(refused) => Outcome::from(refused),
+                    Some(refused) => refused,
                     None => return Ok(None),
                 }
             }

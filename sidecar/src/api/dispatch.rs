@@ -144,8 +144,12 @@ impl Request<'_> {
             return Ok(());
         }
         let content_type = self.head.fields.content_type.unwrap_or_default();
-        let mut parts = content_type.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"));
+        let mut parts = content_type
+            .split(|byte| *byte == b';')
+            .map(<[u8]>::trim_ascii);
+        let is_json = parts
+            .next()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"));
         let is_utf8 = |parameter: &[u8]| {
             let charset = parameter.to_ascii_lowercase();
             !charset.starts_with(b"charset=")
@@ -184,7 +188,10 @@ fn trace(head: &Head<'_>, pattern: &'static str) -> RequestTrace {
 /// The trace headers; no allocation where there are none.
 fn trace_headers(fields: &Fields<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for (name, value) in [("traceparent", fields.traceparent), ("tracestate", fields.tracestate)] {
+    for (name, value) in [
+        ("traceparent", fields.traceparent),
+        ("tracestate", fields.tracestate),
+    ] {
         if let Some(value) = value
             && let Ok(value) = HeaderValue::from_bytes(value)
         {

@@ -251,9 +251,10 @@ fn with_engine(problem: Problem, error: &EngineError) -> Problem {
         EngineError::PolicyDraining { .. } => problem
             .with_detail(error.to_string())
             .with_reason("Draining"),
-        EngineError::Invalid { field, problem: why } => {
-            problem.with_detail(field_detail(*field, *why))
-        }
+        EngineError::Invalid {
+            field,
+            problem: why,
+        } => problem.with_detail(field_detail(*field, *why)),
         EngineError::KeyNotAllowed { .. } => problem.with_detail(error.to_string()),
         EngineError::Held { key, holder, .. } => {
             let problem = problem.with_extension("key", key.as_str());
@@ -344,7 +345,10 @@ fn holder_json(holder: &Holder) -> Value {
     for (name, number) in [
         (
             "fencingToken",
-            holder.token.and_then(|token| token.lease(0)).map(pawl_lock::FencingToken::get),
+            holder
+                .token
+                .and_then(|token| token.lease(0))
+                .map(pawl_lock::FencingToken::get),
         ),
         ("heldForMs", holder.held_for.map(millis)),
         ("expiresInMs", holder.expires_in.map(millis)),

@@ -12,12 +12,7 @@ use super::{
     stream::Stream,
 };
 
-pub(super) fn begin(
-    api: &Rc<Api>,
-    request: &Request<'_>,
-    id: &str,
-    trace: RequestTrace,
-) -> Step {
+pub(super) fn begin(api: &Rc<Api>, request: &Request<'_>, id: &str, trace: RequestTrace) -> Step {
     let begun = (|| {
         request.check_no_query()?;
         request.check_empty()?;

@@ -116,7 +116,14 @@ pub(super) fn key<'a>(head: &Head<'a>) -> Result<Option<&'a str>, ApiError> {
 /// What a request is.
 pub(super) fn fingerprint(head: &Head<'_>, body: &[u8]) -> Fingerprint {
     let mut hash = Sha256::new();
-    for part in [head.method, "\n", head.path, "\n", head.query.unwrap_or_default(), "\n"] {
+    for part in [
+        head.method,
+        "\n",
+        head.path,
+        "\n",
+        head.query.unwrap_or_default(),
+        "\n",
+    ] {
         hash.update(part);
     }
     hash.update(body);
@@ -195,7 +202,11 @@ impl State {
             if self.order.len() < MOST && now.saturating_since(*at) <= AGE {
                 break;
             }
-            if self.entries.get(key).is_some_and(|entry| entry.number == *number) {
+            if self
+                .entries
+                .get(key)
+                .is_some_and(|entry| entry.number == *number)
+            {
                 self.entries.remove(key);
             }
             self.order.pop_front();

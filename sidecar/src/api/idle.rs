@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use pawl_kit::clock::Clock;
+use pawl_lock::Instant;
 
 /// How long a connection may wait for its next request.
 pub(super) const MAX_IDLE: Duration = Duration::from_secs(75);
@@ -15,6 +16,7 @@ pub(super) const MAX_IDLE: Duration = Duration::from_secs(75);
 /// The connections that wait, the one that waits longest first. Bounded: one more ends that one.
 #[derive(Debug)]
 pub(super) struct IdleSet {
+    clock: Clock,
     most: usize,
     next: Cell<u64>,
     waiting: RefCell<BTreeMap<u64, Waiting>>,
@@ -36,8 +38,9 @@ pub(super) struct Idle<'a> {
 
 impl IdleSet {
     /// At most so many, at least one.
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(clock: Clock, most: usize) -> Self {
         Self {
+            clock,
             most: most.max(1),
             next: Cell::new(0),
             waiting: RefCell::default(),
@@ -50,7 +53,7 @@ impl IdleSet {
         let number = self.next.get();
         self.next.set(number + 1);
         if !self.is_closed.get() {
-            let since = Instant::now();
+            let since = self.clock.now();
             let waiting = Waiting { since, waker: None };
             self.waiting.borrow_mut().insert(number, waiting);
             if self.waiting.borrow().len() > self.most {
@@ -74,9 +77,15 @@ impl IdleSet {
 
     /// Ends those that wait longer than [`MAX_IDLE`].
     pub(super) fn end_overdue(&self) {
-        let now = Instant::now();
-        let is_overdue = |waiting: &Waiting| now.duration_since(waiting.since) >= MAX_IDLE;
-        while self.waiting.borrow().values().next().is_some_and(is_overdue) {
+        let now = self.clock.now();
+        let is_overdue = |waiting: &Waiting| now.saturating_since(waiting.since) >= MAX_IDLE;
+        while self
+            .waiting
+            .borrow()
+            .values()
+            .next()
+            .is_some_and(is_overdue)
+        {
             self.end_longest();
         }
     }
@@ -125,12 +134,13 @@ mod tests {
     use super::*;
 
     fn is_ended(idle: &Idle<'_>) -> bool {
-        idle.poll_ended(&mut Context::from_waker(noop_waker_ref())).is_ready()
+        idle.poll_ended(&mut Context::from_waker(noop_waker_ref()))
+            .is_ready()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_one_that_waits_longest_makes_room() {
-        let set = IdleSet::new(2);
+    #[test]
+    fn the_one_that_waits_longest_makes_room() {
+        let set = IdleSet::new(Clock::system(), 2);
         let (first, second) = (set.enter(), set.enter());
         assert!(!is_ended(&first) && !is_ended(&second));
         let third = set.enter();
@@ -140,13 +150,14 @@ mod tests {
         assert!(!is_ended(&third) && !is_ended(&fourth));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_ever() {
-        let set = IdleSet::new(9);
+    #[test]
+    fn nobody_waits_for_ever() {
+        let (clock, hand) = Clock::manual();
+        let set = IdleSet::new(clock, 9);
         let first = set.enter();
-        tokio::time::advance(MAX_IDLE / 2).await;
+        hand.advance(MAX_IDLE / 2);
         let second = set.enter();
-        tokio::time::advance(MAX_IDLE / 2).await;
+        hand.advance(MAX_IDLE / 2);
         set.end_overdue();
         assert!(is_ended(&first) && !is_ended(&second));
         set.close();

@@ -117,7 +117,8 @@ impl Given<'_> {
         example: &'static str,
     ) -> Result<Duration, BodyError> {
         let duration = ApiDuration::from_str(self.text(field, example)?);
-        let duration = duration.map_err(|why| invalid(field, format!("is refused: {why}"), example))?;
+        let duration =
+            duration.map_err(|why| invalid(field, format!("is refused: {why}"), example))?;
         Ok(duration.as_std())
     }
 
@@ -129,7 +130,11 @@ impl Given<'_> {
     ) -> Result<&str, BodyError> {
         match self {
             Self::Text(text) => Ok(text),
-            other => Err(invalid(field, format!("is {} and not a text", other.kind()), example)),
+            other => Err(invalid(
+                field,
+                format!("is {} and not a text", other.kind()),
+                example,
+            )),
         }
     }
 
@@ -171,7 +176,11 @@ impl Given<'_> {
             let number = *number as u64;
             return Ok(number);
         }
-        Err(invalid(field, format!("is not a whole number from {least} to {most}"), example))
+        Err(invalid(
+            field,
+            format!("is not a whole number from {least} to {most}"),
+            example,
+        ))
     }
 
     /// A list of texts.
@@ -182,7 +191,11 @@ impl Given<'_> {
     ) -> Result<impl Iterator<Item = Result<&str, BodyError>>, BodyError> {
         match self {
             Self::List(list) => Ok(list.iter().map(move |item| item.text(field, example))),
-            other => Err(invalid(field, format!("is {} and not a list", other.kind()), example)),
+            other => Err(invalid(
+                field,
+                format!("is {} and not a list", other.kind()),
+                example,
+            )),
         }
     }
 

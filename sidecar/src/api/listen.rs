@@ -65,10 +65,10 @@ pub(super) struct SocketFile {
     inode: u64,
 }
 
-/// Listens on a TCP address. With 127.0.0.1 also on \[::1\], with the same port; a machine without IPv6 is told of.
+/// Listens on a TCP address. With 127.0.0.1 also on `[::1]`, with the same port; a machine without IPv6 is told of.
 ///
 /// # Errors
-/// [`BindError`] if the address itself cannot be bound, or \[::1\] is taken.
+/// [`BindError`] if the address itself cannot be bound, or `[::1]` is taken.
 pub(super) fn tcp(address: SocketAddr) -> Result<Vec<Listener>, BindError> {
     let failed = |address| {
         move |source| BindError {
@@ -200,9 +200,9 @@ impl Listener {
                 let _ = socket.set_nodelay(true);
                 Socket::Tcp(socket)
             }),
-            Self::Unix { listener, .. } => {
-                listener.poll_accept(cx).map_ok(|(socket, _)| Socket::Unix(socket))
-            }
+            Self::Unix { listener, .. } => listener
+                .poll_accept(cx)
+                .map_ok(|(socket, _)| Socket::Unix(socket)),
         }
     }
 }

@@ -120,8 +120,20 @@ mod tests {
     fn a_path_leads_to_one_route_or_none() {
         for (path, route) in [
             ("/v1/locks/p", Some(Route::Locks { policy: "p" })),
-            ("/v1/locks/p/a/b", Some(Route::Lock { policy: "p", key: "a/b" })),
-            ("/v1/locks/p/", Some(Route::Lock { policy: "p", key: "" })),
+            (
+                "/v1/locks/p/a/b",
+                Some(Route::Lock {
+                    policy: "p",
+                    key: "a/b",
+                }),
+            ),
+            (
+                "/v1/locks/p/",
+                Some(Route::Lock {
+                    policy: "p",
+                    key: "",
+                }),
+            ),
             ("/v1/locks/", Some(Route::Locks { policy: "" })),
             ("/v1/leases/7", Some(Route::Lease { id: "7" })),
             ("/v1/leases/7/renew", Some(Route::Renew { id: "7" })),
@@ -129,7 +141,13 @@ mod tests {
             ("/v1/leases/7/", None),
             ("/v1/leases/7/renew/", None),
             ("/v1/fences/p", None),
-            ("/v1/fences/p/renew", Some(Route::Fence { policy: "p", key: "renew" })),
+            (
+                "/v1/fences/p/renew",
+                Some(Route::Fence {
+                    policy: "p",
+                    key: "renew",
+                }),
+            ),
             ("/v1/locks", None),
             ("/v1", None),
             ("/v2/locks/p", None),
@@ -153,13 +171,45 @@ mod tests {
             ("a%+1", Err(PathKeyError::Percent)),
             ("%ff", Err(PathKeyError::Utf8)),
         ] {
-            assert_eq!(key(path).as_ref().map(Key::as_str), expected.as_ref().map(|key| &**key), "{path}");
+            assert_eq!(
+                key(path).as_ref().map(Key::as_str),
+                expected.as_ref().map(|key| &**key),
+                "{path}"
+            );
         }
         for wrong in [
-            "", ".", "..", "%2e", "%2E%2e", "a/../b", "a/%2e%2e/b", "a//b", "a/", "/a", "%00", "a%0d%0ab", "%252F",
-            "{a}", "*", "\"", "'", "a b", "a%20b", "%c3%a4", "a+b", "a,b", "a;b", "a=b", "a~b", "a\\b",
+            "",
+            ".",
+            "..",
+            "%2e",
+            "%2E%2e",
+            "a/../b",
+            "a/%2e%2e/b",
+            "a//b",
+            "a/",
+            "/a",
+            "%00",
+            "a%0d%0ab",
+            "%252F",
+            "{a}",
+            "*",
+            "\"",
+            "'",
+            "a b",
+            "a%20b",
+            "%c3%a4",
+            "a+b",
+            "a,b",
+            "a;b",
+            "a=b",
+            "a~b",
+            "a\\b",
         ] {
-            assert!(matches!(key(wrong), Err(PathKeyError::Name(_))), "{wrong}: {:?}", key(wrong));
+            assert!(
+                matches!(key(wrong), Err(PathKeyError::Name(_))),
+                "{wrong}: {:?}",
+                key(wrong)
+            );
         }
         assert!(key(&"x".repeat(253)).is_ok());
         assert!(key(&"x".repeat(254)).is_err());

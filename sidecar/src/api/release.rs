@@ -13,12 +13,7 @@ use super::{
     lease,
 };
 
-pub(super) fn begin(
-    api: &Rc<Api>,
-    request: &Request<'_>,
-    id: &str,
-    trace: RequestTrace,
-) -> Step {
+pub(super) fn begin(api: &Rc<Api>, request: &Request<'_>, id: &str, trace: RequestTrace) -> Step {
     let key = match idempotency::key(request.head) {
         Ok(key) => key,
         Err(error) => return Step::done(Err(error), trace),

@@ -15,12 +15,7 @@ use super::{
 };
 use crate::engine::{Engine, LeaseId};
 
-pub(super) fn begin(
-    api: &Rc<Api>,
-    request: &Request<'_>,
-    id: &str,
-    trace: RequestTrace,
-) -> Step {
+pub(super) fn begin(api: &Rc<Api>, request: &Request<'_>, id: &str, trace: RequestTrace) -> Step {
     let asked = (|| {
         request.check_no_query()?;
         let id = lease::admit(api, request, id)?;
@@ -29,7 +24,8 @@ pub(super) fn begin(
     let engine = api.engine.clone();
     match asked {
         Ok((id, ttl, None)) => {
-            let work = async move { Ok(Answer::json(view::lease(&engine.renew(&id, ttl).await?)).into()) };
+            let work =
+                async move { Ok(Answer::json(view::lease(&engine.renew(&id, ttl).await?)).into()) };
             Step::run(work, trace)
         }
         Ok((id, ttl, Some(key))) => {
@@ -59,7 +55,9 @@ pub(super) fn begin(
 fn ttl(request: &Request<'_>) -> Result<Option<Duration>, ApiError> {
     request.check_json()?;
     let fields = json::fields(request.body, &["ttl"])?;
-    let ttl = fields.first().map(|(_, given)| given.duration("ttl", "\"10s\""));
+    let ttl = fields
+        .first()
+        .map(|(_, given)| given.duration("ttl", "\"10s\""));
     Ok(ttl.transpose()?)
 }
 

@@ -159,7 +159,8 @@ fn refuse(api: &Api, mut socket: Socket, most: usize) {
     let error = ApiError::Connections { most };
     let mut out = Vec::new();
     let answer = error.answer(None::<&str>);
-    api.date.with(|date| answer.write(&mut out, Form::last(), date));
+    api.date
+        .with(|date| answer.write(&mut out, Form::last(), date));
     let write = futures::FutureExt::now_or_never(socket.write_all(&out));
     tracing::debug!(most, told = write.is_some(), "too many connections");
 }
@@ -169,7 +170,9 @@ fn refuse(api: &Api, mut socket: Socket, most: usize) {
 async fn recover(api: &Api, error: &io::Error) {
     if matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
     ) {
         return;
     }

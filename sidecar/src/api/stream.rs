@@ -149,7 +149,8 @@ async fn hold(
     let granted = match granted {
         Ok(granted) => granted,
         Err(error) if sink.is_begun => {
-            sink.end("failed", &ApiError::from(error).problem().to_json()).await?;
+            sink.end("failed", &ApiError::from(error).problem().to_json())
+                .await?;
             return Ok(None);
         }
         Err(error) => return Ok(Some(error.into())),
@@ -164,13 +165,15 @@ async fn hold(
     let changes = match held.engine.subscribe(&held.lease) {
         Ok(changes) => changes,
         Err(error) if sink.is_begun => {
-            sink.end("failed", &ApiError::from(error).problem().to_json()).await?;
+            sink.end("failed", &ApiError::from(error).problem().to_json())
+                .await?;
             return Ok(None);
         }
         Err(error) => return Ok(Some(error.into())),
     };
     let now = held.engine.clock().now();
-    sink.tell("granted", &view::grant(&granted, is_several, now)).await?;
+    sink.tell("granted", &view::grant(&granted, is_several, now))
+        .await?;
     follow(sink, changes).await?;
     Ok(None)
 }
@@ -187,13 +190,18 @@ async fn queue(
         let ahead = pending.ahead();
         if ahead.is_some() && ahead != told && Instant::now() >= look_at {
             told = ahead;
-            sink.tell("queued", &view::queued(ahead.unwrap_or_default())).await?;
+            sink.tell("queued", &view::queued(ahead.unwrap_or_default()))
+                .await?;
             beat_at = Instant::now() + HEARTBEAT;
         } else if Instant::now() >= beat_at && sink.is_begun {
             sink.beat().await?;
             beat_at = Instant::now() + HEARTBEAT;
         }
-        let pause = if told.is_none() { FIRST_LOOK } else { NEXT_LOOK };
+        let pause = if told.is_none() {
+            FIRST_LOOK
+        } else {
+            NEXT_LOOK
+        };
         look_at = Instant::now() + pause;
         let look = pin!(sleep_until(look_at));
         match sink.wire.unless_gone(select(&mut pending, look)).await {
@@ -206,7 +214,11 @@ async fn queue(
 
 /// Tells the state of a lease and its changes.
 async fn watch(sink: &mut Sink<'_>, changes: LeaseEvents, info: &LeaseInfo) -> io::Result<()> {
-    let first = if info.is_uncertain { "uncertain" } else { "renewed" };
+    let first = if info.is_uncertain {
+        "uncertain"
+    } else {
+        "renewed"
+    };
     let now = sink.api.engine.clock().now();
     let data = view::extent(info.deadline.left(now), info.valid_until);
     sink.tell(first, &data).await?;
@@ -287,7 +299,9 @@ impl Sink<'_> {
         let out = self.wire.out();
         if !self.is_begun {
             self.is_begun = true;
-            self.api.date.with(|date| write_stream_head(out, form, date));
+            self.api
+                .date
+                .with(|date| write_stream_head(out, form, date));
             self.trace.answered(http::StatusCode::OK);
         }
         write_piece(out, form, piece);

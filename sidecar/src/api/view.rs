@@ -63,7 +63,7 @@ pub(super) fn lease(info: &LeaseInfo) -> Vec<u8> {
 /// Who holds a key. The holder of an exclusive key stands at the top too.
 pub(super) fn key(policy: &str, key: &str, info: &KeyInfo, now: Wall) -> Vec<u8> {
     let holders: Vec<Holder<'_>> = info.holders.iter().map(|info| holder(info, now)).collect();
-    json(&Key {
+    json(&KeyState {
         policy,
         key,
         held: !holders.is_empty(),
@@ -206,7 +206,7 @@ struct Lease<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Key<'a> {
+struct KeyState<'a> {
     policy: &'a str,
     key: &'a str,
     held: bool,

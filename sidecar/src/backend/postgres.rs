@@ -16,7 +16,7 @@
 //!   second (a stopped sidecar: a live one lets go itself, see `reap`) is ended by the first who wants the key, exactly
 //!   the recorded process (pid and start), and only then is its lock free.
 //! * A connection that broke is told as lost before another is made, and what was granted in it is never confirmed
-//!   again ([`link`]).
+//!   again.
 //! * An acquire carries the latest instant at which it may be granted, and an abandonment leaves a tombstone that
 //!   outlives it: so an abandoned attempt is settled at once.
 //!

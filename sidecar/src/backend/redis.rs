@@ -46,21 +46,21 @@ use super::{
     Scope,
     ear::{Ear, Hearing},
 };
-use calls::Calls;
+use calls::{Calls, Server};
 pub use config::{InvalidUrl, RedisConfig};
 use connection::{Connection, Link, Notice, Subscription};
 
-mod calls;
+pub(super) mod calls;
 mod config;
 pub mod connection;
 pub mod errors;
 pub mod probe;
 mod reply;
 pub mod scripts;
-mod subscribe;
+pub(super) mod subscribe;
 
 /// How long an abandoned id is remembered beyond its ttl.
-const TOMBSTONE: Duration = Duration::from_mins(1);
+pub(super) const TOMBSTONE: Duration = Duration::from_mins(1);
 
 /// A backend on one Redis server.
 pub struct Redis {
@@ -94,7 +94,7 @@ impl Redis {
         };
         let confirmed = (config.wait_replicas > 0).then(|| Link::new(endpoint.clone(), None));
         Ok(Self {
-            calls: Calls::new(scope, process, config.remember),
+            calls: Calls::new(scope, process, config.remember, Server::Alone),
             link: Link::new(endpoint, Some(subscription)),
             confirmed,
             ear,
@@ -113,7 +113,7 @@ impl Redis {
 
     /// An error while the server must not be trusted with a grant.
     fn trust(&self, connection: &Connection) -> Result<(), BackendError> {
-        match probe::eviction(&connection.server(), &self.config) {
+        match probe::eviction(&connection.server(), self.config.allow_eviction) {
             Some(finding) if finding.is_fatal => Err(BackendError::new(
                 Category::Unsafe,
                 Outcome::NotApplied,
@@ -126,7 +126,7 @@ impl Redis {
     async fn acquire(&self, request: &AcquireRequest) -> Result<Acquired, BackendError> {
         let connection = self.granting().await?;
         self.trust(&connection)?;
-        let acquired = self.calls.acquire(&connection, request).await?;
+        let acquired = self.calls.acquire(&connection, request, None).await?;
         if let Acquired::Granted(_) = acquired {
             self.confirm_grant(&connection, request).await?;
         }
@@ -147,16 +147,19 @@ impl Redis {
     async fn release(&self, request: &ReleaseRequest) -> Result<Released, BackendError> {
         let Some(next) = &request.next else {
             let connection = self.link.connection().await?;
-            return self.calls.release(&connection, request, None).await;
+            return self.calls.release(&connection, request, None, None).await;
         };
         let connection = self.granting().await?;
         if self.trust(&connection).is_err() {
             // The hold is let go all the same; the next attempt learns why when it asks for itself.
-            let released = self.calls.release(&connection, request, None).await?;
+            let released = self.calls.release(&connection, request, None, None).await?;
             let next = Some(Acquired::Busy(Busy::default()));
             return Ok(Released { next, ..released });
         }
-        let released = self.calls.release(&connection, request, Some(next)).await?;
+        let released = self
+            .calls
+            .release(&connection, request, Some(next), None)
+            .await?;
         if let Some(Acquired::Granted(_)) = released.next {
             self.confirm_grant(&connection, next).await?;
         }

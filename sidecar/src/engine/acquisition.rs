@@ -3,7 +3,7 @@
 use std::{rc::Rc, task::Waker, time::Duration};
 
 use pawl_lock::{
-    Instant, Key, LeaseRef, LossReason, Owner, Ttl,
+    Instant, Key, Owner, Ttl,
     lease::{Grant, Mode, Renew},
     slot::{Acquire, Event, Refusal, WaiterId},
 };
@@ -14,31 +14,32 @@ use super::{
     policy::Policy,
     registry::{Lease, Part, Parts},
     service::Service,
-    state::{Due, Holding, State},
+    several::Several,
+    state::{Holding, State},
 };
 
-/// When callers may ask again at a limit.
-const LIMIT_RETRY: Duration = Duration::from_secs(1);
+/// When callers may ask again at a limit, or after a loss.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// A caller that waits: a small record, not a task.
 #[derive(Debug)]
 pub(super) struct Acquisition {
-    service: Rc<Service>,
+    pub(super) service: Rc<Service>,
     owner: Owner,
     mode: Mode,
-    renew: Renew,
-    attached: bool,
-    ttl: Ttl,
+    pub(super) renew: Renew,
+    pub(super) attached: bool,
+    pub(super) ttl: Ttl,
     started: Instant,
     wait_until: Instant,
     max_hold: Duration,
     /// Where it waits now, and as whom.
-    at: Id,
-    waiter: WaiterId,
+    pub(super) at: Id,
+    pub(super) waiter: WaiterId,
     /// Whether the slot has it, in its queue or in a call.
     is_queued: bool,
     /// Of several keys those before and after the one that is waited for.
-    several: Option<Box<Several>>,
+    pub(super) several: Option<Box<Several>>,
     progress: Progress,
 }
 
@@ -46,13 +47,6 @@ pub(super) struct Acquisition {
 enum Progress {
     Waiting(Option<Waker>),
     Done(Box<Outcome>),
-}
-
-#[derive(Debug, Default)]
-struct Several {
-    /// Still to be taken, the next one last.
-    rest: Vec<Key>,
-    taken: Vec<Part>,
 }
 
 /// What the caller is answered.
@@ -128,7 +122,7 @@ impl State {
     }
 
     /// The slot of a key, made if need be, within the limits.
-    fn place(&mut self, service: &Rc<Service>, key: Key) -> Result<Id, EngineError> {
+    pub(super) fn place(&mut self, service: &Rc<Service>, key: Key) -> Result<Id, EngineError> {
         let known = service.slots.borrow().get(&key).copied();
         let is_active = known
             .and_then(|id| self.slots.get(id))
@@ -151,7 +145,7 @@ impl State {
     }
 
     /// Gives the acquisition to the slot that it is at.
-    fn ask_slot(&mut self, id: WaiterId) {
+    pub(super) fn ask_slot(&mut self, id: WaiterId) {
         let Some(acquisition) = self.acquisitions.get_mut(&id) else {
             return;
         };
@@ -172,7 +166,7 @@ impl State {
         self.push(slot, Event::Acquire(acquire));
     }
 
-    pub(super) fn granted(&mut self, now: Instant, slot: Id, waiter: WaiterId, grant: Grant) {
+    pub(super) fn granted(&mut self, now: Instant, slot: Id, waiter: WaiterId, grant: &Grant) {
         let id = self.aliases.remove(&waiter).unwrap_or(waiter);
         let (lease, token) = (grant.lease, grant.token);
         let Some(acquisition) = self.acquisitions.get_mut(&id) else {
@@ -218,50 +212,8 @@ impl State {
         }
     }
 
-    /// Goes on to the next of several keys.
-    fn ask_next(&mut self, id: WaiterId, key: Key) {
-        let Some(acquisition) = self.acquisitions.get(&id) else {
-            return;
-        };
-        let service = Rc::clone(&acquisition.service);
-        match self.place(&service, key) {
-            Ok(slot) => {
-                let waiter = self.next_waiter();
-                if let Some(acquisition) = self.acquisitions.get_mut(&id) {
-                    acquisition.at = slot;
-                    acquisition.waiter = waiter;
-                }
-                self.aliases.insert(waiter, id);
-                self.ask_slot(id);
-            }
-            Err(error) => self.fail(id, error),
-        }
-    }
-
-    fn complete_several(&mut self, now: Instant, id: WaiterId) {
-        let Some(acquisition) = self.acquisitions.get_mut(&id) else {
-            return;
-        };
-        let Some(several) = acquisition.several.take() else {
-            return;
-        };
-        if !acquisition.attached {
-            for part in &several.taken {
-                let lease = part.lease;
-                self.push(
-                    part.slot,
-                    Event::Attach {
-                        lease,
-                        is_attached: false,
-                    },
-                );
-            }
-        }
-        self.complete(now, id, Parts::Several(several.taken.into()));
-    }
-
     /// All keys are there: makes the lease and answers.
-    fn complete(&mut self, now: Instant, id: WaiterId, parts: Parts) {
+    pub(super) fn complete(&mut self, now: Instant, id: WaiterId, parts: Parts) {
         let Some(acquisition) = self.acquisitions.get(&id) else {
             return;
         };
@@ -320,39 +272,8 @@ impl State {
         self.finish(id, Err(error));
     }
 
-    pub(super) fn taken_was_lost(
-        &mut self,
-        id: WaiterId,
-        (slot, lease): (Id, LeaseRef),
-        reason: LossReason,
-    ) {
-        self.unhold(slot, lease);
-        let Some(acquisition) = self.acquisitions.get_mut(&id) else {
-            return;
-        };
-        let retry_after = LIMIT_RETRY;
-        let taken = acquisition
-            .several
-            .as_mut()
-            .map(|several| &mut several.taken);
-        let lost = taken.and_then(|taken| {
-            let index = taken.iter().position(|part| part.is(slot, lease))?;
-            Some(taken.swap_remove(index))
-        });
-        if let Some(Part { key, .. }) = lost {
-            self.fail(
-                id,
-                EngineError::LostWhileAcquiring {
-                    key,
-                    reason,
-                    retry_after,
-                },
-            );
-        }
-    }
-
     /// Takes the acquisition out of the queue that it stands in, if it stands in one.
-    fn stop_waiting(&mut self, id: WaiterId) {
+    pub(super) fn stop_waiting(&mut self, id: WaiterId) {
         if let Some(acquisition) = self.acquisitions.get_mut(&id)
             && std::mem::take(&mut acquisition.is_queued)
         {
@@ -363,24 +284,7 @@ impl State {
         }
     }
 
-    fn give_back_taken(&mut self, id: WaiterId) {
-        let several = self
-            .acquisitions
-            .get_mut(&id)
-            .and_then(|acquisition| acquisition.several.take());
-        for part in several.map(|several| several.taken).unwrap_or_default() {
-            self.push(
-                part.slot,
-                Event::Release {
-                    lease: part.lease,
-                    confirm: false,
-                },
-            );
-            self.unhold(part.slot, part.lease);
-        }
-    }
-
-    fn finish(&mut self, id: WaiterId, outcome: Outcome) {
+    pub(super) fn finish(&mut self, id: WaiterId, outcome: Outcome) {
         let Some(acquisition) = self.acquisitions.get_mut(&id) else {
             return;
         };
@@ -464,41 +368,6 @@ impl State {
         }
     }
 
-    /// Renews the taken keys of an acquisition whose owner is to renew them later: until all keys are there, it is
-    /// this engine that must keep them.
-    pub(super) fn keep_taken(&mut self, now: Instant, id: WaiterId) {
-        let Some(acquisition) = self.acquisitions.get(&id) else {
-            return;
-        };
-        let Some(several) = &acquisition.several else {
-            return;
-        };
-        let taken: Vec<(Id, LeaseRef)> = several
-            .taken
-            .iter()
-            .map(|part| (part.slot, part.lease))
-            .collect();
-        for (slot, lease) in taken {
-            // Nobody waits for the answer: a loss is told by itself.
-            let renew = Event::Renew {
-                lease,
-                id: self.next_renewal(),
-                ttl: None,
-            };
-            self.push(slot, renew);
-        }
-        self.keep_taken_later(now, id);
-    }
-
-    fn keep_taken_later(&mut self, now: Instant, id: WaiterId) {
-        if let Some(acquisition) = self.acquisitions.get(&id)
-            && acquisition.renew == Renew::Manual
-        {
-            let at = now.saturating_add(acquisition.ttl.as_duration() / 3);
-            self.at(at, Due::Taken(id));
-        }
-    }
-
     /// What is said when the service gives nothing new.
     pub(super) fn draining(&self, service: &Service) -> EngineError {
         let settings = service.settings();
@@ -509,17 +378,11 @@ impl State {
     }
 }
 
-impl Part {
-    fn is(&self, slot: Id, lease: LeaseRef) -> bool {
-        self.slot == slot && self.lease == lease
-    }
-}
-
 fn at_limit(limit: Limit, most: usize) -> EngineError {
     EngineError::Limit {
         limit,
         most: most as u64,
-        retry_after: LIMIT_RETRY,
+        retry_after: RETRY,
     }
 }
 

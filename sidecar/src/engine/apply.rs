@@ -100,19 +100,18 @@ impl State {
                 self.set_policy(settings, Phase::Serving(service));
                 Applied::Serving
             }
-            Some(service) => self.switch(now, opener, service, settings),
+            Some(service) => self.switch(now, opener, &service, settings),
         }
     }
 
     /// Puts a policy into its new phase; handles that callers have of it stay good.
     fn set_policy(&mut self, settings: Rc<Settings>, phase: Phase) {
-        match self.policies.get(&settings.name) {
-            Some(policy) => *policy.state().borrow_mut() = PolicyState { settings, phase },
-            None => {
-                let name = settings.name.clone();
-                let policy = Rc::new(Policy::new(settings, phase));
-                self.policies.insert(name, policy);
-            }
+        if let Some(policy) = self.policies.get(&settings.name) {
+            *policy.state().borrow_mut() = PolicyState { settings, phase };
+        } else {
+            let name = settings.name.clone();
+            let policy = Rc::new(Policy::new(settings, phase));
+            self.policies.insert(name, policy);
         }
     }
 
@@ -121,7 +120,7 @@ impl State {
         &mut self,
         now: Instant,
         opener: &dyn Opener,
-        old: Rc<Service>,
+        old: &Rc<Service>,
         settings: Rc<Settings>,
     ) -> Applied {
         let next = match open(opener, &settings.backend) {
@@ -135,16 +134,16 @@ impl State {
             .and_then(|policy| policy.switches_at());
         let until = earlier.unwrap_or_else(|| now.saturating_add(SWITCH_TIMEOUT));
         let phase = Phase::Switching {
-            old: Rc::clone(&old),
-            next,
+            old: Rc::clone(old),
+            next: Box::new(next),
             until,
         };
         self.set_policy(settings, phase);
         if earlier.is_none() {
             self.at(until, Due::Switch(name));
         }
-        let error = self.draining(&old);
-        self.retire(&old, &error);
+        let error = self.draining(old);
+        self.retire(old, &error);
         Applied::Switching
     }
 
@@ -229,7 +228,7 @@ impl State {
             }
             service.close();
             let next = match &policy.state().borrow().phase {
-                Phase::Switching { next, until, .. } => Some((next.clone(), *until)),
+                Phase::Switching { next, until, .. } => Some((Opened::clone(next), *until)),
                 Phase::Serving(_) | Phase::Refused { .. } | Phase::Removed(_) => None,
             };
             let Some((next, until)) = next else {

@@ -78,12 +78,12 @@ async fn look(clock: &Clock, service: &Service) -> Health {
 /// come back to a server together.
 fn pause(failures: u32) -> Duration {
     if failures == 0 {
-        return INTERVAL - BACKOFF.0;
+        return INTERVAL.saturating_sub(BACKOFF.0);
     }
     let doubled = BACKOFF
         .0
         .saturating_mul(2_u32.saturating_pow(failures.min(8)));
-    rand::rng().random_range(Duration::ZERO..=doubled.min(BACKOFF.1) - BACKOFF.0)
+    rand::rng().random_range(Duration::ZERO..=doubled.min(BACKOFF.1).saturating_sub(BACKOFF.0))
 }
 
 /// Takes note of a backend's state, and logs it if it is another; `false` if it is not.

@@ -39,7 +39,7 @@ pub(super) enum Phase {
     /// The old backend's leases are waited for; then the next one is used.
     Switching {
         old: Rc<Service>,
-        next: Opened,
+        next: Box<Opened>,
         /// When what is left of the old leases is ended.
         until: Instant,
     },

@@ -177,7 +177,7 @@ impl State {
 
     /// A lease as it is at `now`; a call that asks for it is a sign of its owner's life.
     pub(super) fn touch(&mut self, now: Instant, id: &LeaseId) -> Result<LeaseInfo, LeaseError> {
-        self.for_parts(id, |lease| Event::Touch(lease))?;
+        self.for_parts(id, Event::Touch)?;
         self.settle(now);
         self.info(now, id)
     }
@@ -284,7 +284,7 @@ impl State {
         refusal: Option<RenewRefusal>,
     ) -> Result<LeaseInfo, LeaseError> {
         // Touched again: the answer may have been long on its way to this task.
-        self.for_parts(id, |lease| Event::Touch(lease))?;
+        self.for_parts(id, Event::Touch)?;
         self.settle(now);
         let Some(lease) = self.leases.get_mut(id) else {
             return Err(self.ended.error(id));
@@ -384,7 +384,7 @@ impl State {
         now: Instant,
         id: &LeaseId,
     ) -> Result<LeaseEvents, LeaseError> {
-        self.for_parts(id, |lease| Event::Touch(lease))?;
+        self.for_parts(id, Event::Touch)?;
         self.settle(now);
         let Some(lease) = self.leases.get_mut(id) else {
             return Err(self.ended.error(id));

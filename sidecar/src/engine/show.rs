@@ -10,7 +10,8 @@ use super::{
     acquisition::not_allowed,
     arena::Id,
     service::Service,
-    state::{Entry, Holding, State},
+    slots::Entry,
+    state::{Holding, State},
 };
 use crate::metrics::Operation;
 
@@ -25,12 +26,18 @@ impl Engine {
         if let Some(info) = self.state().local(now, &service, key) {
             return Ok(info);
         }
+        let is_retained = self.state().retains(now, &service, key);
         let call = service.backend.backend.inspect(key);
-        let seen = self.ask(&service, Operation::Inspect, call).await?;
+        let mut seen = self.ask(&service, Operation::Inspect, call).await?;
+        // A hold that this sidecar keeps after its last lease is nobody's: the next caller gets the key at once.
+        let is_local = is_retained && seen.holders.len() == 1;
+        if is_local {
+            seen.holders.clear();
+        }
         Ok(KeyInfo {
             holders: seen.holders.into_iter().map(holder_info).collect(),
             waiters: seen.waiters,
-            is_local: false,
+            is_local,
         })
     }
 
@@ -102,11 +109,18 @@ impl State {
             expires_in: Some(row.expires_in),
         };
         let holders: Vec<HolderInfo> = rows.map(info).take(MAX_LISTED).collect();
-        (!holders.is_empty()).then(|| KeyInfo {
+        (!holders.is_empty()).then_some(KeyInfo {
             holders,
             waiters: entry.waiters,
             is_local: true,
         })
+    }
+
+    /// Whether this sidecar holds a key at the backend without any lease.
+    fn retains(&self, now: Instant, service: &Service, key: &Key) -> bool {
+        let slot = service.slots.borrow().get(key).copied();
+        let entry = slot.and_then(|slot| self.slots.get(slot));
+        entry.is_some_and(|entry| entry.leases == 0 && entry.slot.view(now).is_held)
     }
 
     /// The applications' leases of a slot that are believed at `now`.

@@ -5,15 +5,13 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::Duration,
 };
 
 use futures::stream::FuturesUnordered;
 use pawl_kit::clock::Clock;
 use pawl_lock::{
-    BackendError, Deadline, Instant, Key, LeaseRef, LossReason, Owner, PolicyName,
-    name::HoldIds,
-    slot::{Action, Event, LeaseChange, RenewId, RenewRefusal, Slot, WaiterId},
+    BackendError, Deadline, Instant, LeaseRef, Owner, PolicyName,
+    slot::{Action, Event, LeaseChange, RenewId, RenewRefusal, WaiterId},
 };
 use tokio::sync::oneshot;
 
@@ -27,6 +25,7 @@ use super::{
     policy::Policy,
     registry::Lease,
     service::Service,
+    slots::Entry,
 };
 
 /// What every part of the engine needs and nothing changes.
@@ -64,25 +63,10 @@ pub(super) struct State {
     pub(super) is_draining: bool,
     pub(super) is_stopped: bool,
     /// Slots that lost their last lease or waiter and may be dropped.
-    resting: Vec<Id>,
-    todo: VecDeque<(Id, Event)>,
+    pub(super) resting: Vec<Id>,
+    pub(super) todo: VecDeque<(Id, Event)>,
     actions: Vec<Action>,
-    numbers: Numbers,
-}
-
-/// A slot and its place in the engine.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) slot: Slot,
-    pub(super) key: Key,
-    pub(super) service: Rc<Service>,
-    /// Leases and taken keys.
-    pub(super) leases: u32,
-    pub(super) waiters: u32,
-    /// When its tick is set; never later than it must be.
-    scheduled: Option<Instant>,
-    /// Whether it is in [`Service::spare`].
-    is_spare: bool,
+    pub(super) numbers: Numbers,
 }
 
 /// Whose a slot's lease is.
@@ -121,10 +105,10 @@ pub(super) enum Due {
 
 /// The next of each kind of number; none is used twice.
 #[derive(Debug, Default)]
-struct Numbers {
+pub(super) struct Numbers {
     waiter: u64,
     renew: u64,
-    slot: u32,
+    pub(super) slot: u32,
 }
 
 impl State {
@@ -163,24 +147,6 @@ impl State {
         RenewId(self.numbers.renew)
     }
 
-    /// Makes a slot for a key that has none.
-    pub(super) fn add_slot(&mut self, service: &Rc<Service>, key: Key) -> Id {
-        self.numbers.slot = self.numbers.slot.wrapping_add(1);
-        let ids = HoldIds::new(self.fixed.process, self.numbers.slot);
-        let terms = Arc::clone(&service.settings.borrow().terms);
-        let id = self.slots.insert(Entry {
-            slot: Slot::new(key.clone(), terms, ids),
-            key: key.clone(),
-            service: Rc::clone(service),
-            leases: 0,
-            waiters: 0,
-            scheduled: None,
-            is_spare: false,
-        });
-        service.slots.borrow_mut().insert(key, id);
-        id
-    }
-
     /// Puts an event on the list that [`State::settle`] works off.
     pub(super) fn push(&mut self, slot: Id, event: Event) {
         self.todo.push_back((slot, event));
@@ -212,7 +178,7 @@ impl State {
     fn act(&mut self, now: Instant, slot: Id, action: Action) {
         match action {
             Action::Call { id, call, timeout } => self.call(now, slot, (id, call, timeout)),
-            Action::Grant { waiter, grant } => self.granted(now, slot, waiter, grant),
+            Action::Grant { waiter, grant } => self.granted(now, slot, waiter, &grant),
             Action::Refuse { waiter, refusal } => self.refused(slot, waiter, refusal),
             Action::RenewAnswer { id, result } => {
                 if let Some(renewal) = self.renewals.remove(&id) {
@@ -271,148 +237,6 @@ impl State {
             }
             (Some(Holding::Taken(_)), LeaseChange::Renewed { .. } | LeaseChange::Uncertain)
             | (None, _) => {}
-        }
-    }
-
-    /// Counts a waiter in.
-    pub(super) fn enter(&mut self, slot: Id) {
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.waiters += 1;
-            let service = &entry.service;
-            service.waiters.set(service.waiters.get() + 1);
-            service.metrics.waiters.inc();
-            if entry.leases + entry.waiters == 1 {
-                service.active.set(service.active.get() + 1);
-            }
-        }
-    }
-
-    /// Counts a waiter out.
-    pub(super) fn leave(&mut self, slot: Id) {
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.waiters -= 1;
-            let service = &entry.service;
-            service.waiters.set(service.waiters.get() - 1);
-            service.metrics.waiters.dec();
-            self.rest(slot);
-        }
-    }
-
-    /// Says whose a slot's lease is, and counts it in if it was nobody's.
-    pub(super) fn hold(&mut self, slot: Id, lease: LeaseRef, holding: Holding) {
-        if self.holdings.insert((slot, lease), holding).is_some() {
-            return;
-        }
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.leases += 1;
-            entry.service.metrics.held.inc();
-            if entry.leases + entry.waiters == 1 {
-                let active = &entry.service.active;
-                active.set(active.get() + 1);
-            }
-        }
-    }
-
-    /// Counts a lease out; `false` if it was not in.
-    pub(super) fn unhold(&mut self, slot: Id, lease: LeaseRef) -> bool {
-        if self.holdings.remove(&(slot, lease)).is_none() {
-            return false;
-        }
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.leases -= 1;
-            entry.service.metrics.held.dec();
-            self.rest(slot);
-        }
-        true
-    }
-
-    /// Looks after a slot that may have lost its last lease or waiter: it is kept in mind as spare, or drained where
-    /// nothing new is to come.
-    fn rest(&mut self, slot: Id) {
-        let Some(entry) = self.slots.get_mut(slot) else {
-            return;
-        };
-        if entry.leases + entry.waiters > 0 {
-            return;
-        }
-        self.resting.push(slot);
-        let service = &entry.service;
-        service.active.set(service.active.get() - 1);
-        if self.is_draining {
-            let drain = Event::Drain(LossReason::Draining);
-            self.todo.push_back((slot, drain));
-        } else if service.is_retiring.get() {
-            let drain = Event::Drain(LossReason::PolicyRemoved);
-            self.todo.push_back((slot, drain));
-        } else if !entry.is_spare {
-            entry.is_spare = true;
-            service.spare.borrow_mut().push_back(slot);
-        }
-    }
-
-    /// Lets go of the hold that has been spare for the longest time; `false` if there is none.
-    pub(super) fn drop_spare(&mut self, service: &Service) -> bool {
-        loop {
-            let Some(slot) = service.spare.borrow_mut().pop_front() else {
-                return false;
-            };
-            let Some(entry) = self.slots.get_mut(slot) else {
-                continue;
-            };
-            entry.is_spare = false;
-            if entry.leases + entry.waiters == 0 {
-                // To a retained hold this is the same as another sidecar that wants the key: it ends at once.
-                let wanted = pawl_lock::backend::Wanted {
-                    mode: pawl_lock::lease::Mode::Exclusive,
-                    age: Duration::ZERO,
-                };
-                self.push(slot, Event::Wanted(wanted));
-                return true;
-            }
-        }
-    }
-
-    /// Drops a slot that has nothing to do, or sets its next tick. A tick that lies later than the set one is not
-    /// moved: the early tick does no harm and finds the right instant.
-    fn tidy(&mut self, id: Id) {
-        let Some(entry) = self.slots.get_mut(id) else {
-            return;
-        };
-        if entry.leases + entry.waiters == 0 && entry.slot.is_idle() {
-            self.drop_slot(id);
-            return;
-        }
-        let Some(wake) = entry.slot.next_wake() else {
-            return;
-        };
-        if entry.scheduled.is_some_and(|scheduled| scheduled <= wake) {
-            return;
-        }
-        if let Some(late) = entry.scheduled.replace(wake) {
-            self.timers.remove(&(late, Due::Slot(id)));
-        }
-        self.at(wake, Due::Slot(id));
-    }
-
-    fn drop_slot(&mut self, id: Id) {
-        let Some(entry) = self.slots.remove(id) else {
-            return;
-        };
-        if let Some(scheduled) = entry.scheduled {
-            self.timers.remove(&(scheduled, Due::Slot(id)));
-        }
-        let service = &entry.service;
-        let mut slots = service.slots.borrow_mut();
-        slots.remove(&entry.key);
-        if entry.is_spare {
-            let mut spare = service.spare.borrow_mut();
-            if spare.len() > 2 * slots.len() + 16 {
-                spare.retain(|id| self.slots.get(*id).is_some());
-            }
-        }
-        if slots.is_empty() && service.is_retiring.get() {
-            self.emptied.push(service.settings().name.clone());
-            self.fixed.bell.engine.wake();
         }
     }
 

@@ -11,8 +11,8 @@ pub struct KeyInfo {
     pub holders: Vec<HolderInfo>,
     /// How many wait: callers, where this sidecar holds the key; otherwise sidecars, as the backend counts them.
     pub waiters: u32,
-    /// Whether a lease of this sidecar is among the holders. Then all of it is local truth and the backend was not
-    /// asked; otherwise the backend's word, for display only.
+    /// Whether a lease of this sidecar is among the holders, or this sidecar keeps the key without a lease. Then it is
+    /// local truth; otherwise the backend's word, for display only.
     pub is_local: bool,
 }
 

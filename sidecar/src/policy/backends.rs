@@ -15,6 +15,7 @@ use files::Files;
 mod files;
 mod postgres;
 mod redis;
+mod redlock;
 
 /// The backends that this program has.
 pub struct Backends {
@@ -55,6 +56,7 @@ impl Opener for Backends {
         match config.spec.chosen() {
             Some(Chosen::Memory(_)) => Ok(Arc::new(self.memory.connect(&config.scope))),
             Some(Chosen::Redis(redis)) => redis::open(redis, config, &files),
+            Some(Chosen::Redlock(redlock)) => redlock::open(redlock, config, &files, &self.clock),
             Some(Chosen::Postgres(postgres)) => {
                 postgres::open(postgres, config, &files, &self.identity, &self.clock)
             }

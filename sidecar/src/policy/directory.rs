@@ -170,12 +170,13 @@ mod tests {
     #[test]
     fn each_fault_is_told_and_keeps_to_its_file() {
         let dir = tempfile::tempdir().unwrap();
+        let long = vec![b' '; MAX_DOCUMENT_BYTES + 1];
         let faults: [(&str, &[u8], &str); 5] = [
             ("empty.yaml", b"", "empty"),
             ("bytes.yaml", b"\xff\xfe", "encoding"),
             ("syntax.yaml", b"a: [", "syntax"),
             ("refused.yaml", b"{\"kind\":\"LockPolicy\"}", "refused"),
-            ("long.yaml", &[b' '; MAX_DOCUMENT_BYTES + 1], "too_long"),
+            ("long.yaml", &long, "too_long"),
         ];
         for (name, text, _) in faults {
             std::fs::write(dir.path().join(name), text).unwrap();

@@ -197,14 +197,15 @@ impl Reloader {
         let faults: Vec<FileFault> = faults.into_values().collect();
         for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
             let (file, reason, message) = (&fault.file, fault.reason, &fault.message);
-            match &fault.policy {
-                Some(policy) => tracing::error!(
+            if let Some(policy) = &fault.policy {
+                tracing::error!(
                     file,
                     policy,
                     reason,
                     "the policy is served as it was before: {message}"
-                ),
-                None => tracing::error!(file, reason, "the file is not served: {message}"),
+                );
+            } else {
+                tracing::error!(file, reason, "the file is not served: {message}");
             }
         }
         self.faults.clone_from(&faults);

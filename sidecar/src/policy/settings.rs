@@ -134,7 +134,7 @@ mod tests {
     fn defaults_are_those_of_the_schema() {
         let settings = parsed("{backend: {memory: {}}}");
         assert_eq!(settings.ttl.as_millis(), 10_000);
-        assert_eq!(settings.max_hold, Duration::from_secs(600));
+        assert_eq!(settings.max_hold, Duration::from_mins(10));
         assert_eq!(settings.wait, Duration::ZERO);
         assert_eq!(settings.terms.retain, Duration::from_secs(1));
         assert_eq!(settings.terms.order, Order::Fifo);

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::*;
 
 const LONG: Duration = Duration::from_mins(1);
@@ -118,8 +120,9 @@ async fn what_does_not_end_in_time_is_aborted_and_named() {
         failure.to_string(),
         "still running after the 0.03s given for the drain: stuck"
     );
-    assert!(
-        dropped.try_recv().is_err(),
+    assert_eq!(
+        dropped.try_recv(),
+        Err(TryRecvError::Closed),
         "the task is gone when run returns"
     );
 }

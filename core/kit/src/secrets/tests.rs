@@ -123,17 +123,27 @@ fn the_fingerprint_changes_with_any_file_and_only_then() {
     assert_ne!(secrets.load("payments").unwrap().fingerprint(), before);
 }
 
+/// What the kubelet does: a new directory, a link swapped, the old directory removed.
+fn kubelet_write(mount: &Path, version: usize) {
+    let old = fs::read_link(mount.join(KUBELET_DATA)).ok();
+    let new = format!("..{version}");
+    fs::create_dir(mount.join(&new)).unwrap();
+    for file in SecretFile::ALL {
+        fs::write(mount.join(&new).join(file.name()), version.to_string()).unwrap();
+    }
+    symlink(&new, mount.join("..data_tmp")).unwrap();
+    fs::rename(mount.join("..data_tmp"), mount.join(KUBELET_DATA)).unwrap();
+    if let Some(old) = old {
+        fs::remove_dir_all(mount.join(old)).unwrap();
+    }
+}
+
 #[test]
 fn files_of_two_versions_are_never_mixed() {
     let dir = tempfile::tempdir().unwrap();
     let mount = dir.path().join("payments");
     fs::create_dir(&mount).unwrap();
-    for version in ["..1", "..2"] {
-        fs::create_dir(mount.join(version)).unwrap();
-        for file in SecretFile::ALL {
-            fs::write(mount.join(version).join(file.name()), version).unwrap();
-        }
-    }
+    kubelet_write(&mount, 0);
     for file in SecretFile::ALL {
         symlink(
             Path::new(KUBELET_DATA).join(file.name()),
@@ -141,20 +151,16 @@ fn files_of_two_versions_are_never_mixed() {
         )
         .unwrap();
     }
-    symlink("..1", mount.join(KUBELET_DATA)).unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                for version in ["..2", "..1"] {
-                    symlink(version, mount.join("..data_tmp")).unwrap();
-                    fs::rename(mount.join("..data_tmp"), mount.join(KUBELET_DATA)).unwrap();
-                }
+        let writer = scope.spawn(|| {
+            for version in 1..=200 {
+                kubelet_write(&mount, version);
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
         });
         let secrets = SecretDir::new(dir.path());
         let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..300 {
+        while !writer.is_finished() {
             let loaded = secrets.load("payments").unwrap();
             let first = loaded.require(SecretFile::Username).unwrap().expose();
             for file in SecretFile::ALL {
@@ -162,7 +168,6 @@ fn files_of_two_versions_are_never_mixed() {
             }
             seen.insert(first.to_owned());
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(seen.len(), 2, "the swap really happened");
+        assert!(seen.len() > 2, "the swap really happened: {seen:?}");
     });
 }

@@ -187,6 +187,10 @@ fn child() {
         drop(request);
         let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
         tracing::info!(threads, exports = telemetry.exports(), "ending");
+        if std::env::var_os("PAWL_TEST_LINGER").is_some() {
+            // Long enough for the exporter to take the span into a batch, far too short for the batch to be due.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         telemetry.shutdown().await;
     });
 }
@@ -231,6 +235,11 @@ impl Collector {
             received,
             _serving: serving,
         }
+    }
+
+    async fn next(&mut self) -> (http::request::Parts, ExportTraceServiceRequest) {
+        let next = tokio::time::timeout(Duration::from_mins(1), self.received.recv()).await;
+        next.expect("an export within a minute").unwrap()
     }
 }
 
@@ -303,7 +312,7 @@ async fn a_collector_gets_the_span_under_the_callers_trace() {
         ),
     ])
     .await;
-    let (parts, request) = collector.received.recv().await.unwrap();
+    let (parts, request) = collector.next().await;
     assert_eq!(
         (parts.method.as_str(), parts.uri.path()),
         ("POST", "/v1/traces")
@@ -376,7 +385,7 @@ async fn the_environment_names_service_endpoint_and_sampler() {
         ("PAWL_TEST_ROOT", "1"),
     ])
     .await;
-    let (parts, request) = collector.received.recv().await.unwrap();
+    let (parts, request) = collector.next().await;
     assert_eq!(parts.uri.path(), "/custom");
     assert!(resource(&request, "service.name").unwrap().contains("mine"));
     let span = only_span(&request);
@@ -391,8 +400,8 @@ async fn the_environment_names_service_endpoint_and_sampler() {
         collector.received.try_recv().is_err(),
         "a trace begun here is not sampled"
     );
-    run_child(&[traces, off]).await;
-    let (_, request) = collector.received.recv().await.unwrap();
+    run_child(&[traces, off, ("PAWL_TEST_LINGER", "1")]).await;
+    let (_, request) = collector.next().await;
     assert_eq!(
         hex(&only_span(&request).trace_id),
         TRACE,
@@ -420,7 +429,7 @@ async fn a_collector_that_is_away_or_refuses_is_told_once_and_costs_nothing_else
 
     let mut collector = Collector::start(StatusCode::FORBIDDEN).await;
     let (_, lines) = run_child(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint)]).await;
-    collector.received.recv().await.unwrap();
+    collector.next().await;
     let told: Vec<_> = lines
         .iter()
         .filter(|line| line["message"] == "spans cannot be exported")

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
@@ -67,7 +68,7 @@ const fn alert_reason(alert: AlertDescription) -> &'static str {
 }
 
 /// The [`tls_error_reason`] of the first TLS error among `error` and its causes; `None` when there is none. Looks into
-/// `io::Error`s too, in which drivers wrap it. Follows at most 16 causes.
+/// `io::Error`s and shared errors too, in which drivers wrap it. Follows at most 16 causes.
 pub fn tls_reason_in(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     for _ in 0..MAX_CAUSES {
@@ -75,14 +76,16 @@ pub fn tls_reason_in(error: &(dyn StdError + 'static)) -> Option<&'static str> {
         if let Some(tls) = error.downcast_ref::<Error>() {
             return Some(tls_error_reason(tls));
         }
-        // `source` of an io::Error passes over the error it wraps.
-        next = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
+        next = wrapped(error).or_else(|| error.source());
     }
     None
+}
+
+/// What an `io::Error` or an `Arc` wraps: their `source` passes over it.
+fn wrapped<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return Some(error.get_ref()?);
+    }
+    let shared = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
+    Some(&**shared)
 }

@@ -216,6 +216,8 @@ async fn a_server_that_speaks_plain_text_is_told_apart() {
         .await
         .unwrap_err();
     assert_eq!(tls_reason_in(&error), Some("not_tls"));
+    let shared: std::sync::Arc<dyn std::error::Error + Send + Sync> = std::sync::Arc::new(error);
+    assert_eq!(tls_reason_in(&shared), Some("not_tls"));
     assert_eq!(tls_reason_in(&io_error()), None);
 }
 

@@ -144,7 +144,7 @@ impl Slot {
                 Ok(Abandoned::Settled) => {
                     self.last_error = None;
                     self.confirm_all(&Ok(()), actions);
-                    self.go_on(now, then)
+                    Self::go_on(now, then)
                 }
                 Ok(Abandoned::Unsettled) => self.abandon_again(now, attempt, until, failures, then),
                 Err(error) => {
@@ -176,7 +176,7 @@ impl Slot {
     }
 
     /// What comes after an abandonment.
-    pub(super) fn go_on(&mut self, now: Instant, then: Option<Attempt>) -> Phase {
+    pub(super) fn go_on(now: Instant, then: Option<Attempt>) -> Phase {
         match then {
             Some(attempt) => Phase::Waiting {
                 attempt,
@@ -346,7 +346,7 @@ impl Slot {
                 self.confirm_all(&Ok(()), actions);
                 match (next, answer) {
                     (Some(attempt), Some(acquired)) => self.acquired(now, attempt, Ok(acquired)),
-                    (next, _) => self.go_on(now, next),
+                    (next, _) => Self::go_on(now, next),
                 }
             }
             Err(error) => {

@@ -289,7 +289,7 @@ impl Slot {
     pub(super) fn end_abandoning(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Free { retry_at: None });
         if let Phase::Abandoning { then, .. } = phase {
-            self.phase = self.go_on(now, then);
+            self.phase = Self::go_on(now, then);
         }
         let error = self
             .last_error

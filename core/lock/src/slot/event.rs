@@ -41,7 +41,7 @@ pub struct Terms {
 }
 
 /// A bounded exponential backoff, usually with full jitter
-/// (["Exponential Backoff And Jitter"](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)).
+/// ([Exponential Backoff And Jitter](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Backoff {
     /// The first bound, at least a millisecond.

@@ -29,12 +29,12 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub async fn play(stage: &Stage, report: &mut Report) -> Result<(), RaceError> {
     let fifo = stage.backend.has_fifo().then_some(("Fifo", ACCOUNTS));
     for (order, policy) in fifo.into_iter().chain([("Any", ACCOUNTS_ANY)]) {
-        let (row, overlaps) = line(stage, order, policy).await?;
+        let (row, overlaps, served) = line(stage, order, policy).await?;
         stage.progress.say(format!(
             "queue  {order:<4} {} waiters over {} sidecar(s): {} served, {} inversions",
             row.waiters, row.sidecars, row.served, row.inversions
         ));
-        let whys = judge(&row, overlaps);
+        let whys = judge(&row, overlaps, &served);
         report
             .failures
             .extend(whys.into_iter().map(|why| format!("queue: {order}: {why}")));
@@ -51,7 +51,11 @@ struct Turn {
     until: Instant,
 }
 
-async fn line(stage: &Stage, order: &str, policy: &str) -> Result<(QueueRow, usize), RaceError> {
+async fn line(
+    stage: &Stage,
+    order: &str,
+    policy: &str,
+) -> Result<(QueueRow, usize, Vec<usize>), RaceError> {
     let sidecars = stage.sidecars.len().min(SIDECARS);
     let pawls: Vec<Pawl> = (0..sidecars)
         .map(|i| stage.pawl(i, policy))
@@ -124,7 +128,18 @@ async fn line(stage: &Stage, order: &str, policy: &str) -> Result<(QueueRow, usi
         inversions: inversions(&turns.iter().flatten().map(|t| t.token).collect::<Vec<_>>()),
         drained_ms: millis(last.since(opened)),
     };
-    Ok((row, overlaps(held)))
+    Ok((row, overlaps(held), service(&turns)))
+}
+
+/// The waiters, numbered as they came, in the order they were served.
+fn service(turns: &[Option<Turn>]) -> Vec<usize> {
+    let mut served: Vec<(u64, usize)> = turns
+        .iter()
+        .enumerate()
+        .filter_map(|(i, t)| Some(((*t)?.token, i + 1)))
+        .collect();
+    served.sort_unstable();
+    served.into_iter().map(|(_, waiter)| waiter).collect()
 }
 
 /// Waits for the key, holds it for a moment, and leaves by closing the stream.
@@ -156,7 +171,7 @@ fn inversions(tokens: &[u64]) -> usize {
         .sum()
 }
 
-fn judge(row: &QueueRow, overlaps: usize) -> Vec<String> {
+fn judge(row: &QueueRow, overlaps: usize, served: &[usize]) -> Vec<String> {
     let mut wrong = Vec::new();
     if row.served != row.waiters {
         wrong.push(format!(
@@ -166,7 +181,7 @@ fn judge(row: &QueueRow, overlaps: usize) -> Vec<String> {
     }
     if row.order == "Fifo" && row.inversions > 0 {
         wrong.push(format!(
-            "{} pairs of waiters were served in the wrong order",
+            "{} pairs of waiters were served in the wrong order: {served:?}",
             row.inversions
         ));
     }
@@ -198,10 +213,10 @@ mod tests {
             inversions,
             drained_ms: 1.0,
         };
-        assert!(judge(&row("Fifo", 20, 0), 0).is_empty());
-        assert!(judge(&row("Any", 20, 9), 0).is_empty());
-        assert_eq!(judge(&row("Fifo", 20, 1), 0).len(), 1);
-        assert_eq!(judge(&row("Any", 19, 0), 0).len(), 1);
-        assert_eq!(judge(&row("Any", 20, 0), 2).len(), 1);
+        assert!(judge(&row("Fifo", 20, 0), 0, &[]).is_empty());
+        assert!(judge(&row("Any", 20, 9), 0, &[]).is_empty());
+        assert_eq!(judge(&row("Fifo", 20, 1), 0, &[]).len(), 1);
+        assert_eq!(judge(&row("Any", 19, 0), 0, &[]).len(), 1);
+        assert_eq!(judge(&row("Any", 20, 0), 2, &[]).len(), 1);
     }
 }

@@ -33,6 +33,14 @@ ON CONFLICT (user_id) DO UPDATE SET initial = excluded.initial, balance = exclud
     lost_before = a.lost_before + a.applied - a.reflected, applied = 0, reflected = 0, version = a.version + 1,
     epoch = a.epoch + 1, opened_at = excluded.opened_at";
 
+/// Shows a token to an account's fence.
+pub(super) const PRESENT_TO_ACCOUNT: &str =
+    "UPDATE accounts SET last_token = $2 WHERE user_id = $1 AND last_token < $2";
+
+/// Shows a token to an order's fence.
+pub(super) const PRESENT_TO_ORDER: &str =
+    "UPDATE orders SET last_token = $2 WHERE id = $1 AND last_token < $2";
+
 /// The write that the fence guards: the token's check is part of the statement that writes.
 pub(super) const DEDUCT: &str = "
 UPDATE accounts SET balance = $2, reflected = $3, applied = applied + 1, deducted = deducted + $4,

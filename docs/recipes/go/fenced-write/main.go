@@ -34,14 +34,20 @@ func main() {
 	ask := pawl.Ask{Wait: "30s", TTL: "1s", Renew: "manual"}
 	var balance int64
 	err = pawl.WithLock(ctx, "account/"+account, ask, func(grant pawl.Grant) error {
-		row := database.QueryRow(ctx, "SELECT balance FROM account WHERE id = $1::text::bigint", account)
-		if err := row.Scan(&balance); err != nil {
+		// The read shows the token to the row, which remembers the largest: from here on an older holder's write is
+		// refused, so none can slip in between this read and its write.
+		row := database.QueryRow(ctx,
+			"UPDATE account SET fence = $1 WHERE id = $2::text::bigint AND fence <= $1 RETURNING balance",
+			grant.FencingToken, account)
+		if err := row.Scan(&balance); errors.Is(err, pgx.ErrNoRows) {
+			return errStale
+		} else if err != nil {
 			return err
 		}
 		think, _ := strconv.ParseFloat(os.Getenv("THINK_SECONDS"), 64)
 		time.Sleep(time.Duration(think * float64(time.Second)))
 		balance += amount
-		// The token goes with the write, and the row remembers the largest. No row: a later holder has written.
+		// And so does the write. No row, here or above: a later holder was there.
 		written, err := database.Exec(ctx,
 			"UPDATE account SET balance = $1, fence = $2 WHERE id = $3::text::bigint AND fence <= $2",
 			balance, grant.FencingToken, account)

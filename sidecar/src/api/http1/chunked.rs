@@ -17,15 +17,26 @@ pub struct Chunked {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// In the digits of a chunk's size.
-    Size { size: usize, has_digits: bool },
+    Size {
+        size: usize,
+        has_digits: bool,
+    },
     /// The line feed after a chunk's size is due.
-    SizeEnd { size: usize },
+    SizeEnd {
+        size: usize,
+    },
     /// So many bytes of a chunk are due.
-    Data { left: usize },
+    Data {
+        left: usize,
+    },
     /// The end of line after a chunk is due.
-    DataEnd { has_cr: bool },
+    DataEnd {
+        has_cr: bool,
+    },
     /// The empty line after the last chunk is due.
-    Last { has_cr: bool },
+    Last {
+        has_cr: bool,
+    },
     Done,
 }
 
@@ -139,21 +150,45 @@ mod tests {
     #[test]
     fn anything_but_plain_chunks_is_refused() {
         for wrong in [
-            "\r\n", "g\r\n", "-1\r\n", "+1\r\n", " 1\r\n", "1 \r\nx", "1;a=b\r\nx\r\n0\r\n\r\n", "1\nx\r\n",
-            "1\r\nxy\r\n", "1\r\nx\n", "0\r\nTrailer: 1\r\n\r\n", "0\n\n", "0x1\r\nx",
+            "\r\n",
+            "g\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            " 1\r\n",
+            "1 \r\nx",
+            "1;a=b\r\nx\r\n0\r\n\r\n",
+            "1\nx\r\n",
+            "1\r\nxy\r\n",
+            "1\r\nx\n",
+            "0\r\nTrailer: 1\r\n\r\n",
+            "0\n\n",
+            "0x1\r\nx",
         ] {
             let read = read(wrong.as_bytes(), 3);
-            assert!(matches!(read, Err(Reject::Malformed(_))), "{wrong:?}: {read:?}");
+            assert!(
+                matches!(read, Err(Reject::Malformed(_))),
+                "{wrong:?}: {read:?}"
+            );
         }
     }
 
     #[test]
     fn body_and_framing_are_bounded_even_without_an_end() {
         let most = format!("{MAX_BODY:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(MAX_BODY));
-        assert_eq!(read(most.as_bytes(), 100).unwrap().unwrap().0.len(), MAX_BODY);
+        assert_eq!(
+            read(most.as_bytes(), 100).unwrap().unwrap().0.len(),
+            MAX_BODY
+        );
         let single = "1\r\nx\r\n".repeat(MAX_BODY) + "0\r\n\r\n";
-        assert_eq!(read(single.as_bytes(), 100).unwrap().unwrap().0.len(), MAX_BODY);
-        for endless in ["fff\r\n".to_owned() + &"x".repeat(4095) + "\r\n2\r\n", "0".repeat(100_000), "ffffffffffffffffffff".into()] {
+        assert_eq!(
+            read(single.as_bytes(), 100).unwrap().unwrap().0.len(),
+            MAX_BODY
+        );
+        for endless in [
+            "fff\r\n".to_owned() + &"x".repeat(4095) + "\r\n2\r\n",
+            "0".repeat(100_000),
+            "ffffffffffffffffffff".into(),
+        ] {
             assert_eq!(read(endless.as_bytes(), 1000), Err(Reject::BodyTooLarge));
         }
     }

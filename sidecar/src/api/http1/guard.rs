@@ -126,11 +126,11 @@ pub fn inspect(head: &[u8], hosts: Hosts) -> Result<Head<'_>, Reject> {
 fn parse_error(error: httparse::Error) -> Reject {
     match error {
         httparse::Error::TooManyHeaders => Reject::TooManyHeaders,
-        httparse::Error::Version => Reject::Version,
         httparse::Error::HeaderName => Reject::Malformed("a header's name is not a token"),
         httparse::Error::HeaderValue => Reject::Malformed("a header's value has a control byte"),
         httparse::Error::NewLine => Reject::Malformed("a line does not end with CR LF"),
-        httparse::Error::Token | httparse::Error::Status => {
+        // The scanner has seen that a version is there: something else stands between.
+        httparse::Error::Token | httparse::Error::Status | httparse::Error::Version => {
             Reject::Malformed("the request line is not a method, a target and a version")
         }
     }

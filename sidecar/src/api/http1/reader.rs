@@ -42,7 +42,10 @@ impl Reader {
     /// Takes bytes off the front.
     pub(crate) fn take(&mut self, count: usize) {
         self.taken += count;
-        debug_assert!(self.taken <= self.bytes.len(), "only what is there is taken");
+        debug_assert!(
+            self.taken <= self.bytes.len(),
+            "only what is there is taken"
+        );
     }
 
     /// Takes bytes off the middle.
@@ -104,7 +107,11 @@ impl Reader {
             self.taken = 0;
         }
         if self.bytes.len() == self.bytes.capacity() {
-            let more = self.bytes.len().min(MOST - self.bytes.len().min(MOST)).max(64);
+            let more = self
+                .bytes
+                .len()
+                .min(MOST - self.bytes.len().min(MOST))
+                .max(64);
             self.bytes.reserve_exact(more);
         }
     }

@@ -202,9 +202,20 @@ mod tests {
             ..Answer::json(b"{}".to_vec())
         };
         let written = written(&answer, form);
-        assert!(written.ends_with("connection: keep-alive\r\n\r\n"), "{written}");
-        for line in ["content-length: 2", "allow: GET", "retry-after: 3", "www-authenticate: Bearer realm=\"pawl\""] {
-            assert!(written.contains(&format!("{line}\r\n")), "{line} in {written}");
+        assert!(
+            written.ends_with("connection: keep-alive\r\n\r\n"),
+            "{written}"
+        );
+        for line in [
+            "content-length: 2",
+            "allow: GET",
+            "retry-after: 3",
+            "www-authenticate: Bearer realm=\"pawl\"",
+        ] {
+            assert!(
+                written.contains(&format!("{line}\r\n")),
+                "{line} in {written}"
+            );
         }
     }
 

@@ -62,7 +62,10 @@ fn a_second_joins_and_goes_on_when_the_first_leaves() {
     let mut first = work(replays.begin("a", [1; 32], start));
     assert!((&mut first).now_or_never().is_none());
     let mut second = work(replays.begin("a", [1; 32], never));
-    assert!(matches!(replays.begin("a", [2; 32], never), Err(ApiError::Mismatch)));
+    assert!(matches!(
+        replays.begin("a", [2; 32], never),
+        Err(ApiError::Mismatch)
+    ));
     assert!((&mut second).now_or_never().is_none());
     drop(first);
     sender.send(()).unwrap();
@@ -88,7 +91,10 @@ fn memory_is_bounded_in_number_and_age() {
     drop(state);
     hand.advance(AGE + Duration::from_nanos(1));
     let last = (2 * MOST - 1).to_string();
-    assert!(matches!(replays.begin(&last, [1; 32], released), Ok(Begun::Work(_))));
+    assert!(matches!(
+        replays.begin(&last, [1; 32], released),
+        Ok(Begun::Work(_))
+    ));
     assert_eq!(replays.state.borrow().entries.len(), 1);
 }
 

@@ -21,9 +21,24 @@ fn nothing_is_an_object_without_fields() {
 #[test]
 fn what_is_no_json_is_told_from_what_is_no_object() {
     for wrong in [
-        &b"{"[..], b"{}{}", b"{} x", b" ", b"\xef\xbb\xbf{}", b"{\"ttl\":\"\xff\"}", b"{\"ttl\":\"\\ud800\"}",
-        b"{\"ttl\":\"\\ud800\\u0041\"}", b"{\"n\":NaN}", b"{\"n\":01}", b"{\"n\":1e999}", b"{'n':1}", b"{\"n\":1,}",
-        b"{\"n\":Infinity}", b"nope", b"{\"\xff\":1}", b"{\"n\":{\"a\":\"\xff\"}}", b"{\"ttl\":\"\x01\"}",
+        &b"{"[..],
+        b"{}{}",
+        b"{} x",
+        b" ",
+        b"\xef\xbb\xbf{}",
+        b"{\"ttl\":\"\xff\"}",
+        b"{\"ttl\":\"\\ud800\"}",
+        b"{\"ttl\":\"\\ud800\\u0041\"}",
+        b"{\"n\":NaN}",
+        b"{\"n\":01}",
+        b"{\"n\":1e999}",
+        b"{'n':1}",
+        b"{\"n\":1,}",
+        b"{\"n\":Infinity}",
+        b"nope",
+        b"{\"\xff\":1}",
+        b"{\"n\":{\"a\":\"\xff\"}}",
+        b"{\"ttl\":\"\x01\"}",
     ] {
         assert!(matches!(error(wrong), BodyError::NotJson(_)), "{wrong:?}");
     }
@@ -67,7 +82,10 @@ fn values_are_what_their_field_wants() {
     for wrong in ["-1s", "1", "1.5s", "1 s", "", "1d", "999999s", "s"] {
         let body = format!("{{\"ttl\":\"{wrong}\"}}");
         let error = only(&body).duration("ttl", "10s").unwrap_err().to_string();
-        assert!(error.starts_with("ttl is refused") && error.ends_with("for example 10s"), "{error}");
+        assert!(
+            error.starts_with("ttl is refused") && error.ends_with("for example 10s"),
+            "{error}"
+        );
     }
     for wrong in ["1", "null", "true", "[]", "{}", "[\"1s\"]"] {
         let body = format!("{{\"ttl\":{wrong}}}");
@@ -104,6 +122,10 @@ fn whole_numbers_are_whole_in_range_and_exact() {
         ("\"1\"", None),
     ] {
         let body = format!("{{\"n\":{text}}}");
-        assert_eq!(only(&body).whole("n", 1, most, "1").ok(), expected, "{text}");
+        assert_eq!(
+            only(&body).whole("n", 1, most, "1").ok(),
+            expected,
+            "{text}"
+        );
     }
 }

@@ -4,11 +4,19 @@ use super::*;
 async fn both_loopback_addresses_have_one_port() {
     let listeners = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let ports: Vec<u16> = listeners.iter().map(Listener::port).collect();
-    assert!(ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
+    assert!(
+        ports.iter().all(|port| *port == ports[0] && *port != 0),
+        "{ports:?}"
+    );
     let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     assert_eq!(listeners.len(), if has_ipv6 { 2 } else { 1 });
     let taken = tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports[0]));
-    assert!(taken.unwrap_err().to_string().contains(&format!("http://127.0.0.1:{}", ports[0])));
+    assert!(
+        taken
+            .unwrap_err()
+            .to_string()
+            .contains(&format!("http://127.0.0.1:{}", ports[0]))
+    );
 }
 
 #[tokio::test]

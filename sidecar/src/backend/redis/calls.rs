@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pawl_lock::{
-    BackendError, FencingToken, HoldId, Key,
+    BackendError, BackendToken, FencingToken, HoldId, Key,
     backend::{
         AbandonRequest, Abandoned, AcquireRequest, Acquired, FenceVerdict, Inspection,
         ReleaseRequest, Released, RenewRequest, Renewed,
@@ -16,7 +16,7 @@ use super::{
     TOMBSTONE,
     connection::{Connection, Invocation},
     letter, reply,
-    scripts::{ABANDON, ACQUIRE, FENCE, INSPECT, PROBE, RELEASE, RENEW, Script},
+    scripts::{ABANDON, ACQUIRE, FENCE, INSPECT, PROBE, RAISE, RELEASE, RENEW, Script, TAKE_BACK},
 };
 use crate::backend::Scope;
 
@@ -27,26 +27,50 @@ const FENCE_MEMORY: Duration = Duration::from_hours(30 * 24);
 const SUFFIXES: [&str; 5] = ["", ":m", ":s", ":q", ":x"];
 
 /// Makes commands of calls, in one scope.
-pub(super) struct Calls {
+pub(in crate::backend) struct Calls {
     scope: Scope,
     channel: String,
     remember: Duration,
+    server: Server,
+}
+
+/// What a server decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::backend) enum Server {
+    /// All by itself.
+    Alone,
+    /// As one of several nodes: its keys are others, and it never brings the end of a hold forward.
+    Node,
 }
 
 /// What [`Calls::probe`] found.
-pub(super) struct Probed {
+pub(in crate::backend) struct Probed {
     /// The server's clock, in milliseconds since 1970.
-    pub(super) clock_millis: u64,
+    pub(in crate::backend) clock_millis: u64,
     /// Whether scripts may publish.
-    pub(super) can_tell: bool,
+    pub(in crate::backend) can_tell: bool,
 }
 
 impl Calls {
-    pub(super) fn new(scope: Scope, process: u64, remember: Duration) -> Self {
+    pub(in crate::backend) fn new(
+        scope: Scope,
+        process: u64,
+        remember: Duration,
+        server: Server,
+    ) -> Self {
         Self {
             scope,
             channel: format!("{process:016x}"),
             remember,
+            server,
+        }
+    }
+
+    /// What all names of keys start with.
+    const fn prefix(&self) -> &'static str {
+        match self.server {
+            Server::Alone => "pawl:{",
+            Server::Node => "pawl:redlock:{",
         }
     }
 
@@ -67,7 +91,7 @@ impl Calls {
         arguments: usize,
     ) -> Invocation {
         let mut name = String::with_capacity(600);
-        name.push_str("pawl:{");
+        name.push_str(self.prefix());
         name.push_str(self.scope.as_str());
         name.push('|');
         name.push_str(key.as_str());
@@ -82,27 +106,31 @@ impl Calls {
         invocation
     }
 
-    pub(super) async fn acquire(
+    pub(in crate::backend) async fn acquire(
         &self,
         connection: &Connection,
         request: &AcquireRequest,
+        proposed: Option<u64>,
     ) -> Result<Acquired, BackendError> {
-        let mut script = self.on(&ACQUIRE, &request.key, 5, 8);
-        attempt(&mut script, request);
+        let mut script = self.on(&ACQUIRE, &request.key, 5, 9);
+        attempt(&mut script, request, proposed);
         reply::acquired(connection.invoke(&script).await?)
     }
 
-    pub(super) async fn renew(
+    pub(in crate::backend) async fn renew(
         &self,
         connection: &Connection,
         request: &RenewRequest,
     ) -> Result<Renewed, BackendError> {
-        let mut script = self.on(&RENEW, &request.key, 5, 4);
+        let mut script = self.on(&RENEW, &request.key, 5, 5);
         script
             .arg(id(request.hold).as_str())
             .arg(letter(request.mode))
             .arg(request.ttl.as_millis())
             .arg(request.owner.as_str());
+        if self.server == Server::Node {
+            script.arg("later");
+        }
         let items = reply::items(connection.invoke(&script).await?)?;
         match reply::number(&items, 0) {
             1 => Ok(Renewed::Extended {
@@ -114,14 +142,21 @@ impl Calls {
     }
 
     /// Lets go, and makes the attempt `next`.
-    pub(super) async fn release(
+    pub(in crate::backend) async fn release(
         &self,
         connection: &Connection,
         request: &ReleaseRequest,
         next: Option<&AcquireRequest>,
+        proposed: Option<u64>,
     ) -> Result<Released, BackendError> {
         let (was_owner, answer) = self
-            .let_go(connection, &request.key, request.hold, request.mode, next)
+            .let_go(
+                connection,
+                &request.key,
+                request.hold,
+                request.mode,
+                next.map(|next| (next, proposed)),
+            )
             .await?;
         let next = match next {
             Some(_) => Some(reply::acquired(answer)?),
@@ -131,7 +166,7 @@ impl Calls {
     }
 
     /// Undoes a grant. Unlike an abandonment it lets the attempt be asked for again.
-    pub(super) async fn take_back(
+    pub(in crate::backend) async fn take_back(
         &self,
         connection: &Connection,
         request: &AcquireRequest,
@@ -141,18 +176,54 @@ impl Calls {
             .map(|_| ())
     }
 
+    /// Undoes a grant that no majority shares, and tells nobody.
+    pub(in crate::backend) async fn take_back_quietly(
+        &self,
+        connection: &Connection,
+        request: &AcquireRequest,
+    ) -> Result<(), BackendError> {
+        let mut script = self.keys(&TAKE_BACK, &request.key, &SUFFIXES, 2);
+        script
+            .arg(id(request.hold).as_str())
+            .arg(letter(request.mode));
+        connection.invoke(&script).await.map(|_| ())
+    }
+
+    /// Asks for a number for a hold ([`pawl_lock::quorum::raise`]); answers the one that it has now, if it is there.
+    pub(in crate::backend) async fn raise(
+        &self,
+        connection: &Connection,
+        request: &AcquireRequest,
+        wanted: BackendToken,
+    ) -> Result<Option<BackendToken>, BackendError> {
+        let mut script = self.keys(&RAISE, &request.key, &SUFFIXES, 3);
+        script
+            .arg(id(request.hold).as_str())
+            .arg(letter(request.mode))
+            .arg(wanted.get());
+        match connection.invoke(&script).await? {
+            Value::Int(0) => Ok(None),
+            Value::Int(number) => u64::try_from(number)
+                .ok()
+                .and_then(|number| BackendToken::try_new(number).ok())
+                .map(Some)
+                .ok_or_else(reply::not_understood),
+            _ => Err(reply::not_understood()),
+        }
+    }
+
     async fn let_go(
         &self,
         connection: &Connection,
         key: &Key,
         hold: HoldId,
         mode: Mode,
-        next: Option<&AcquireRequest>,
+        next: Option<(&AcquireRequest, Option<u64>)>,
     ) -> Result<(bool, Value), BackendError> {
-        let mut script = self.on(&RELEASE, key, 5, if next.is_some() { 10 } else { 2 });
+        let mut script = self.on(&RELEASE, key, 5, if next.is_some() { 11 } else { 2 });
         script.arg(id(hold).as_str()).arg(letter(mode));
-        if let Some(next) = next {
-            attempt(&mut script, next);
+        if let Some((next, proposed)) = next {
+            attempt(&mut script, next, proposed);
         }
         let mut items = reply::items(connection.invoke(&script).await?)?;
         if items.len() != 2 {
@@ -162,7 +233,7 @@ impl Calls {
         Ok((was_owner, items.swap_remove(1)))
     }
 
-    pub(super) async fn abandon(
+    pub(in crate::backend) async fn abandon(
         &self,
         connection: &Connection,
         request: &AbandonRequest,
@@ -178,7 +249,7 @@ impl Calls {
         }
     }
 
-    pub(super) async fn inspect(
+    pub(in crate::backend) async fn inspect(
         &self,
         connection: &Connection,
         key: &Key,
@@ -194,7 +265,7 @@ impl Calls {
         Ok(Inspection { holders, waiters })
     }
 
-    pub(super) async fn fence(
+    pub(in crate::backend) async fn fence(
         &self,
         connection: &Connection,
         key: &Key,
@@ -213,9 +284,12 @@ impl Calls {
     }
 
     /// Tries every command that scripts use.
-    pub(super) async fn probe(&self, connection: &Connection) -> Result<Probed, BackendError> {
+    pub(in crate::backend) async fn probe(
+        &self,
+        connection: &Connection,
+    ) -> Result<Probed, BackendError> {
         // No key has a brace in it, so this is no lock's.
-        let base = format!("pawl:{{{}|{{probe}}", self.scope);
+        let base = format!("{}{}|{{probe}}", self.prefix(), self.scope);
         let mut script = Invocation::new(&PROBE, 6, 1);
         for suffix in ["", ":m", ":s", ":q", ":x", ":f"] {
             script.arg(format!("{base}{suffix}").as_str());
@@ -230,8 +304,8 @@ impl Calls {
     }
 }
 
-/// The eight arguments of an attempt.
-fn attempt(script: &mut Invocation, request: &AcquireRequest) {
+/// The eight arguments of an attempt, and the token that the caller proposes.
+fn attempt(script: &mut Invocation, request: &AcquireRequest, proposed: Option<u64>) {
     let order = match request.order {
         Order::Fifo => "f",
         Order::Any => "a",
@@ -248,6 +322,9 @@ fn attempt(script: &mut Invocation, request: &AcquireRequest) {
     script
         .arg(millis(request.lock_delay))
         .arg(request.owner.as_str());
+    if let Some(proposed) = proposed {
+        script.arg(proposed);
+    }
 }
 
 fn id(hold: HoldId) -> String {

@@ -71,14 +71,14 @@ fn version(text: &str) -> (u32, u32) {
 
 /// What is unsafe, or not as it should be, as far as the server's own words go.
 pub(super) fn findings(server: &ServerInfo, config: &RedisConfig) -> Vec<Finding> {
-    eviction(server, config)
+    eviction(server, config.allow_eviction)
         .into_iter()
         .chain(replicas(server, config))
         .collect()
 }
 
 /// A server that may evict a lock when its memory is full.
-pub(super) fn eviction(server: &ServerInfo, config: &RedisConfig) -> Option<Finding> {
+pub(in crate::backend) fn eviction(server: &ServerInfo, is_allowed: bool) -> Option<Finding> {
     let message = match server.eviction.as_deref() {
         Some("noeviction") => return None,
         Some(policy) => format!(
@@ -91,7 +91,7 @@ pub(super) fn eviction(server: &ServerInfo, config: &RedisConfig) -> Option<Find
     };
     Some(Finding {
         reason: "EvictionUnsafe",
-        is_fatal: !config.allow_eviction,
+        is_fatal: !is_allowed,
         message,
     })
 }
@@ -118,7 +118,7 @@ fn replicas(server: &ServerInfo, config: &RedisConfig) -> Option<Finding> {
 }
 
 /// A clock that cannot be right.
-pub(super) fn clock_finding(clock_millis: u64) -> Option<Finding> {
+pub(in crate::backend) fn clock_finding(clock_millis: u64) -> Option<Finding> {
     (clock_millis < PLAUSIBLE_MILLIS).then(|| Finding {
         reason: "ClockImplausible",
         is_fatal: false,
@@ -129,7 +129,7 @@ pub(super) fn clock_finding(clock_millis: u64) -> Option<Finding> {
 }
 
 /// Hints that the ACL keeps from being sent or heard.
-pub(super) fn hints_forbidden() -> Finding {
+pub(in crate::backend) fn hints_forbidden() -> Finding {
     Finding {
         reason: "HintsForbidden",
         is_fatal: false,

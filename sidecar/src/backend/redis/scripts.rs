@@ -60,6 +60,16 @@ pub(super) static ABANDON: LazyLock<Script> = script!(
     include_str!("scripts/common.lua"),
     include_str!("scripts/abandon.lua")
 );
+pub(super) static TAKE_BACK: LazyLock<Script> = script!(
+    "#!lua flags=allow-oom\n",
+    include_str!("scripts/common.lua"),
+    include_str!("scripts/take_back.lua")
+);
+pub(super) static RAISE: LazyLock<Script> = script!(
+    "#!lua flags=allow-oom\n",
+    include_str!("scripts/common.lua"),
+    include_str!("scripts/raise.lua")
+);
 pub(super) static INSPECT: LazyLock<Script> = script!(include_str!("scripts/inspect.lua"));
 pub(super) static FENCE: LazyLock<Script> = script!(include_str!("scripts/fence.lua"));
 pub(super) static PROBE: LazyLock<Script> = script!(include_str!("scripts/probe.lua"));

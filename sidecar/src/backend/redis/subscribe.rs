@@ -9,12 +9,12 @@ use pawl_lock::{
 };
 
 /// The channel of a sidecar.
-pub(super) fn channel(process: u64) -> String {
+pub(in crate::backend) fn channel(process: u64) -> String {
     format!("pawl:ch:{process:016x}")
 }
 
 /// What a message says; nothing if it says nothing that is understood.
-pub(super) fn parse(message: &[u8]) -> Option<BackendEvent> {
+pub(in crate::backend) fn parse(message: &[u8]) -> Option<BackendEvent> {
     let message = std::str::from_utf8(message).ok()?;
     let (kind, rest) = message.split_once(' ')?;
     match kind {

@@ -74,8 +74,10 @@ fn leases_have_the_time_that_they_are_given() {
         let engine = bench.start();
         let quick = bench.grant("quick");
         let slow = bench.grant("slow");
+        let mut waiter = bench.begin("slow", wait(9)).unwrap();
         bench.drain.start();
         turns().await;
+        assert!(matches!(now(&mut waiter), Some(Err(EngineError::Draining))));
         assert!(matches!(
             bench.begin("c", Ask::default()),
             Err(EngineError::Draining)
@@ -103,7 +105,7 @@ fn leases_have_the_time_that_they_are_given() {
 
 #[test]
 fn it_ends_as_soon_as_nothing_is_left() {
-    on(&bench(Duration::from_secs(3600)), async |bench| {
+    on(&bench(Duration::from_hours(1)), async |bench| {
         let engine = bench.start();
         let lease = bench.grant("a").lease_id;
         bench.drain.start();

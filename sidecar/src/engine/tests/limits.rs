@@ -70,10 +70,10 @@ fn the_sidecar_has_bounds_of_its_own() {
     bench.apply(vec![settings("p", "{backend: {memory: {}}}")]);
     bench.run(async |bench| {
         let _first = bench.grant("a");
-        let _second = bench.grant("b");
+        let second = bench.grant("b");
         let refused = bench.try_now("c", Ask::default()).unwrap_err();
         assert_eq!(limit(refused), (Limit::Leases, 2));
-        bench.engine.give_up(&_second.lease_id);
+        bench.engine.give_up(&second.lease_id);
         let _waiting = bench.begin("a", wait(9)).unwrap();
         let refused = bench.try_now("c", Ask::default()).unwrap_err();
         assert_eq!(limit(refused), (Limit::Waiters, 1));

@@ -159,6 +159,39 @@ fn the_loss_of_one_key_is_the_loss_of_all() {
             bench.engine.state().holdings.is_empty(),
             "its sibling went with it"
         );
+        turns().await;
+        bench.grant("a");
+        bench.grant("b");
+    });
+}
+
+#[test]
+fn a_policy_that_goes_takes_half_an_acquire_with_it() {
+    on_bench(SPEC, async |bench| {
+        let _b = bench.grant("b");
+        let mut half = bench.begin_several(&["a", "b"], wait(10)).unwrap();
+        assert_eq!(bench.holders("a").await, 1);
+        bench.apply(vec![]);
+        assert!(matches!(
+            now(&mut half),
+            Some(Err(EngineError::UnknownPolicy { .. }))
+        ));
+        turns().await;
+        assert_eq!(bench.holders("a").await, 0);
+    });
+}
+
+#[test]
+fn a_bound_half_way_gives_everything_back() {
+    let spec = "{backend: {memory: {}}, lease: {retain: 0s}, keys: {maxHeld: 2}}";
+    on_bench(spec, async |bench| {
+        let asked = now(&mut bench.begin_several(&["a", "b", "c"], wait(9)).unwrap());
+        assert!(
+            matches!(asked, Some(Err(EngineError::Limit { .. }))),
+            "{asked:?}"
+        );
+        turns().await;
+        assert_eq!(bench.slots(), 0);
     });
 }
 
@@ -191,7 +224,7 @@ fn callers_that_name_keys_in_opposite_orders_never_wait_for_each_other() {
             callers.spawn_local(caller(bench.clone(), names));
         }
         // The clock stands still: whoever waited for another for ever would be seen here.
-        let all = tokio::time::timeout(Duration::from_secs(60), callers.join_all());
+        let all = tokio::time::timeout(Duration::from_mins(1), callers.join_all());
         assert!(all.await.is_ok(), "deadlock");
         turns().await;
         assert_eq!(bench.slots(), 0);

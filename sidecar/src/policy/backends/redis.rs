@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pawl_crds::{Eviction, RedisTopology, conditions::reasons};
+use pawl_crds::{Eviction, RedisTopology, SecretRef, conditions::reasons};
 use pawl_lock::{
     Backend,
     backend::{Category, Outcome},
@@ -40,20 +40,13 @@ pub(super) fn open(
         None => return Err(invalid("must have exactly one of url, sentinel, cluster")),
     };
     let (url, user) = without_user(url);
-    let login = files.login(credentials_secret_ref.as_ref(), user)?;
     let tls = if redis.uses_tls() {
-        Some(source(files, &tls.clone().unwrap_or_default())?)
+        Some(tls_source(files, &tls.clone().unwrap_or_default())?)
     } else {
         None
     };
     let redis = RedisConfig {
-        credentials: CredentialsSource::new(move || {
-            let login = login().map_err(|error| failure(Category::Config, &error))?;
-            Ok(Credentials {
-                username: login.username,
-                password: login.password,
-            })
-        }),
+        credentials: credentials(files, credentials_secret_ref.as_ref(), user)?,
         tls,
         wait_replicas: *wait_replicas,
         allow_eviction: *eviction == Eviction::Allow,
@@ -65,8 +58,24 @@ pub(super) fn open(
         .map_err(|error| invalid(&error.to_string()))
 }
 
+/// The login that the policy names.
+pub(super) fn credentials(
+    files: &Files,
+    named: Option<&SecretRef>,
+    user: Option<String>,
+) -> Result<CredentialsSource, OpenError> {
+    let login = files.login(named, user)?;
+    Ok(CredentialsSource::new(move || {
+        let login = login().map_err(|error| failure(Category::Config, &error))?;
+        Ok(Credentials {
+            username: login.username,
+            password: login.password,
+        })
+    }))
+}
+
 /// TLS for connections to Redis.
-fn source(files: &Files, tls: &pawl_crds::Tls) -> Result<TlsSource, OpenError> {
+pub(super) fn tls_source(files: &Files, tls: &pawl_crds::Tls) -> Result<TlsSource, OpenError> {
     let configuration = files.tls(tls)?;
     Ok(TlsSource::new(move || {
         configuration().map_err(|error| failure(Category::Tls, &error))

@@ -22,7 +22,8 @@ pub(super) fn check(host: &[u8], hosts: Hosts) -> Result<(), Reject> {
 fn is_loopback(name: &[u8]) -> bool {
     let is_address = |name: &[u8]| {
         let name = std::str::from_utf8(name).unwrap_or_default();
-        name.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
+        name.parse()
+            .is_ok_and(|address: Ipv4Addr| address.is_loopback())
     };
     name == b"127.0.0.1"
         || name.eq_ignore_ascii_case(b"localhost")
@@ -59,7 +60,10 @@ fn split(host: &[u8]) -> Option<(&[u8], Option<u16>)> {
         [b':', digits @ ..] if (1..=5).contains(&digits.len()) => {
             let is_number = digits.iter().all(u8::is_ascii_digit);
             let digits = std::str::from_utf8(digits).ok()?;
-            is_number.then(|| digits.parse().ok()).flatten().map(|port| (name, Some(port)))
+            is_number
+                .then(|| digits.parse().ok())
+                .flatten()
+                .map(|port| (name, Some(port)))
         }
         _ => None,
     }

@@ -65,11 +65,17 @@ BEGIN
 END
 $$;
 
--- Gives the key its advisory lock: a hash of schema, scope and key. Nothing if another key has it already.
+-- The number of a key's advisory lock: a hash of schema, scope and key.
+CREATE OR REPLACE FUNCTION "pawl".hash_key(p_scope text, p_key text) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT hashtextextended(concat_ws(chr(10), 'pawl', '"pawl"', p_scope, p_key), 0)
+$$;
+
+-- Gives the key its number. Nothing if another key has it already.
 CREATE OR REPLACE FUNCTION "pawl".number_key(p_key "pawl".keys) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
-  v_number bigint := hashtextextended(concat_ws(chr(10), 'pawl', '"pawl"', p_key.scope, p_key.key), 0);
+  v_number bigint := "pawl".hash_key(p_key.scope, p_key.key);
 BEGIN
   UPDATE "pawl".keys k SET number = v_number WHERE k.id = p_key.id;
   RETURN v_number;
@@ -108,19 +114,26 @@ LANGUAGE sql VOLATILE AS $$
   )
 $$;
 
--- Session locks do not go back with a transaction: a call that failed after it took the lock left it without a row.
-CREATE OR REPLACE FUNCTION "pawl".clear_doubt(p_key "pawl".keys, p_session uuid) RETURNS void
+-- Session locks do not go back with a transaction: a call that failed after it took the lock left it without a row,
+-- perhaps even without the key's own. Another key's lock is left alone.
+CREATE OR REPLACE FUNCTION "pawl".clear_doubt(p_scope text, p_key text, p_session uuid) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
+  v_number bigint := "pawl".hash_key(p_scope, p_key);
   v_is_shared boolean;
 BEGIN
+  IF EXISTS (
+    SELECT FROM "pawl".keys k WHERE k.number = v_number AND (k.scope <> p_scope OR k.key <> p_key)
+  ) THEN
+    RETURN;
+  END IF;
   FOREACH v_is_shared IN ARRAY ARRAY[false, true] LOOP
     CONTINUE WHEN EXISTS (
-      SELECT FROM "pawl".holds h
-      WHERE h.key_id = p_key.id AND h.session = p_session AND h.is_shared = v_is_shared
+      SELECT FROM "pawl".keys k JOIN "pawl".holds h ON h.key_id = k.id
+      WHERE k.scope = p_scope AND k.key = p_key AND h.session = p_session AND h.is_shared = v_is_shared
     );
-    WHILE "pawl".has_lock(p_key.number, v_is_shared) LOOP
-      PERFORM "pawl".unlock(p_key.number, v_is_shared);
+    WHILE "pawl".has_lock(v_number, v_is_shared) LOOP
+      PERFORM "pawl".unlock(v_number, v_is_shared);
     END LOOP;
   END LOOP;
 END
@@ -130,17 +143,12 @@ $$;
 -- only this session changes what it compares. status: settled, moved.
 CREATE OR REPLACE FUNCTION "pawl".settle(p_scope text, p_key text, p_session uuid, OUT status text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
-DECLARE
-  v_key "pawl".keys;
 BEGIN
   IF NOT "pawl".is_session(p_session) THEN
     status := 'moved';
     RETURN;
   END IF;
-  SELECT k.* INTO v_key FROM "pawl".keys k WHERE k.scope = p_scope AND k.key = p_key;
-  IF v_key.number IS NOT NULL THEN
-    PERFORM "pawl".clear_doubt(v_key, p_session);
-  END IF;
+  PERFORM "pawl".clear_doubt(p_scope, p_key, p_session);
   status := 'settled';
 END
 $$;
@@ -241,7 +249,7 @@ BEGIN
       RETURN;
     END IF;
     IF p_doubt THEN
-      PERFORM "pawl".clear_doubt(v_key, p_session);
+      PERFORM "pawl".clear_doubt(p_scope, p_key, p_session);
     END IF;
   END IF;
 
@@ -530,8 +538,8 @@ BEGIN
   ON CONFLICT (hold) DO UPDATE SET keep_until = excluded.keep_until;
   PERFORM "pawl".let_go(v_key, p_hold, p_session, v_now);
   DELETE FROM "pawl".places p WHERE p.key_id = v_key.id AND p.hold = p_hold;
-  IF p_doubt AND p_session IS NOT NULL AND v_key.number IS NOT NULL THEN
-    PERFORM "pawl".clear_doubt(v_key, p_session);
+  IF p_doubt AND p_session IS NOT NULL THEN
+    PERFORM "pawl".clear_doubt(p_scope, p_key, p_session);
   END IF;
   PERFORM "pawl".wake(v_key, v_now);
   status := 'settled';

@@ -187,6 +187,7 @@ where
     };
     Ok(Connection {
         commands,
+        first_uptime: server.uptime,
         server: ArcSwap::from_pointee(server),
         can_hear,
         closed,

@@ -30,6 +30,8 @@ pub struct Connection {
     pub(super) closed: watch::Receiver<bool>,
     pub(super) retired: AtomicBool,
     pub(super) made: Instant,
+    /// The server's uptime as it was told before `made`.
+    pub(super) first_uptime: Duration,
     /// Since when a call is unanswered and nothing was heard: milliseconds after `made`, and 1; 0 if it is not.
     pub(super) silent_since: AtomicU64,
     /// Reads and writes the socket; ends with the connection.
@@ -40,6 +42,12 @@ impl Connection {
     /// What the server said of itself, when the connection was made or at the last [`Connection::refresh`].
     pub fn server(&self) -> Arc<ServerInfo> {
         self.server.load_full()
+    }
+
+    /// How long the server has been running, by what it said when the connection was made: a server that ends, ends its
+    /// connections. Later answers are not used, because a clock that is set forward moves them.
+    pub fn uptime(&self) -> Duration {
+        self.first_uptime + self.made.elapsed()
     }
 
     /// Puts in what another connection to the same server learned.

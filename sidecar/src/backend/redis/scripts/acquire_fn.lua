@@ -15,6 +15,10 @@ end
 
 local function extend(a, holder)
   local token = state.token
+  if a.proposed then
+    local left = (holder and holder.till or state.till or now) - now
+    if left > tonumber(a.ttl) then a.ttl = string.format('%.0f', left) end
+  end
   if holder then
     local held_token, _, since = shared_details(a.id)
     token = tonumber(held_token)
@@ -30,7 +34,8 @@ end
 
 local function grant(a)
   local token, token_text = now, now_text
-  if state.token >= now then
+  if a.proposed then token, token_text = tonumber(a.proposed), a.proposed end
+  if state.token >= token then
     token = state.token + 1
     token_text = string.format('%.0f', token)
   end
@@ -125,12 +130,13 @@ local function acquire(a)
   return busy(a, till)
 end
 
--- An attempt from eight arguments.
+-- An attempt from eight arguments, and the token that the caller proposes where several nodes decide. Such a node
+-- never brings an end forward: a call that comes late must not shorten what a later one extended.
 local function attempt(from)
   local order = ARGV[from + 3]
   return {
     id = ARGV[from], mode = ARGV[from + 1], ttl = ARGV[from + 2], is_fifo = order == 'f',
     age = tonumber(ARGV[from + 4]), keep = tonumber(ARGV[from + 5]), delay = tonumber(ARGV[from + 6]),
-    owner = ARGV[from + 7], channel = ARGV[1], remember = ARGV[2],
+    owner = ARGV[from + 7], channel = ARGV[1], remember = ARGV[2], proposed = ARGV[from + 8],
   }
 end

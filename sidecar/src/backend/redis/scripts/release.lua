@@ -7,8 +7,10 @@ if ARGV[5] then
   local a = attempt(5)
   next_answer, asking = acquire(a), a.id
   if next_answer.err then return next_answer end
-elseif was_owner and call('EXISTS', QUEUE) == 1 then
-  load()
+elseif call('EXISTS', QUEUE) == 1 then
+  -- One of several nodes may have seen the attempt wait and never hold.
+  drop_place(ARGV[3])
+  if was_owner then load() end
 end
 if state then wake(asking) end
 return { was_owner and 1 or 0, next_answer }
