@@ -5,6 +5,7 @@ use std::time::Duration;
 use pawl_lock::{
     Deadline,
     backend::{AcquireRequest, Renewed},
+    lease::Mode,
 };
 use tokio::time::{Instant, sleep};
 
@@ -71,32 +72,35 @@ pub async fn renewal_extends_a_hold(bed: &Bed) {
 /// What ended stays ended, whether the key is free or another's.
 pub async fn a_lost_hold_is_never_renewed(bed: &Bed) {
     let [a, b] = bed.sidecars().await;
-    let key = bed.key();
-    let hold = AcquireRequest {
-        ttl: ttl(SHORT.max(a.profile().min_ttl.as_duration())),
-        ..bed.attempt(&key, &a.profile())
-    };
-    let token = a.take(&hold).await.token;
-    if bed.traits().holds_expire {
-        let start = Instant::now();
-        while !b.inspect(&key).await.holders.is_empty() {
-            assert!(start.elapsed() < PATIENCE, "it never ends");
-            sleep(Duration::from_millis(20)).await;
+    for mode in [Mode::Exclusive, Mode::Shared] {
+        let key = bed.key();
+        let hold = AcquireRequest {
+            mode,
+            ttl: ttl(SHORT.max(a.profile().min_ttl.as_duration())),
+            ..bed.attempt(&key, &a.profile())
+        };
+        let token = a.take(&hold).await.token;
+        if bed.traits().holds_expire {
+            let start = Instant::now();
+            while !b.inspect(&key).await.holders.is_empty() {
+                assert!(start.elapsed() < PATIENCE, "it never ends");
+                sleep(Duration::from_millis(20)).await;
+            }
+        } else {
+            a.release(&hold, token).await;
         }
-    } else {
-        a.release(&hold, token).await;
+        assert_eq!(a.renew(&hold, token).await, Renewed::NotOwner, "{mode}");
+        assert!(
+            b.inspect(&key).await.holders.is_empty(),
+            "renewal took it again"
+        );
+        let other = bed.attempt(&key, &b.profile());
+        let others = b.take(&other).await.token;
+        assert_eq!(a.renew(&hold, token).await, Renewed::NotOwner, "{mode}");
+        b.release(&other, others).await;
+        assert_eq!(a.renew(&hold, token).await, Renewed::NotOwner, "{mode}");
+        b.take(&bed.attempt(&key, &b.profile())).await;
     }
-    assert_eq!(a.renew(&hold, token).await, Renewed::NotOwner);
-    assert!(
-        b.inspect(&key).await.holders.is_empty(),
-        "renewal took it again"
-    );
-    let other = bed.attempt(&key, &b.profile());
-    let others = b.take(&other).await.token;
-    assert_eq!(a.renew(&hold, token).await, Renewed::NotOwner);
-    b.release(&other, others).await;
-    assert_eq!(a.renew(&hold, token).await, Renewed::NotOwner);
-    b.take(&bed.attempt(&key, &b.profile())).await;
 }
 
 /// An acquire of what is held already counts the ttl from now.
