@@ -8,6 +8,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -62,14 +64,27 @@ impl Race {
         fs::read_to_string(self.out.path().join("said")).unwrap_or_default()
     }
 
-    /// Waits until the banks that use the sidecars are open.
+    /// Waits until the large round under the sidecars' locks is in its midst: some deductions are done, and at least six
+    /// are to come, one after another.
     fn until_it_locks(&self) {
-        let log = self.out.path().join("logs/bank-sidecar-10.log");
-        wait_for("the banks to be open", || {
-            fs::read_to_string(&log).is_ok_and(|log| log.contains("the bank is open"))
+        let log = self.out.path().join("logs/bank-sidecar-1.log");
+        wait_for("the round under locks", || {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            let bank = log
+                .split("url=\"http://")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next());
+            let overview = bank
+                .and_then(|bank| get(bank, "/api/overview"))
+                .unwrap_or_default();
+            let accounts = overview["accounts"]
+                .as_array()
+                .map_or(&[][..], Vec::as_slice);
+            accounts.iter().any(|account| {
+                let name = account["userId"].as_str().unwrap_or_default();
+                name.contains("-sidecar-10-") && account["deductions"].as_i64() > Some(1)
+            })
         });
-        // Into the rounds, wherever that is: each fault must do no harm at any time.
-        thread::sleep(Duration::from_millis(350));
     }
 
     /// The processes of its sidecars.
@@ -121,6 +136,19 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
         );
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The JSON at a bank's path, if it answers.
+fn get(bank: &str, path: &str) -> Option<Value> {
+    let mut socket = TcpStream::connect(bank).ok()?;
+    write!(
+        socket,
+        "GET {path} HTTP/1.1\r\nHost: {bank}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
 }
 
 fn path(path: &Path) -> &str {

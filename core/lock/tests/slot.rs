@@ -1,6 +1,11 @@
 //! Single stories of a slot, each a rule that a random world shows only by its time.
 
-#![allow(missing_docs, reason = "a test program")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program"
+)]
 
 use std::{sync::Arc, time::Duration};
 
@@ -256,7 +261,7 @@ fn a_hold_that_was_lost_is_given_back_so_that_a_late_renewal_blocks_nobody() {
     story
         .after(2_000)
         .answer(renewal, Answer::Renew(Err(BackendError::timeout())));
-    let (again, _) = (story.after(2_000).on(Event::Tick).call(), ());
+    let again = story.after(2_000).on(Event::Tick).call();
     story
         .after(4_000)
         .answer(again.0, Answer::Renew(Err(BackendError::timeout())));

@@ -1,7 +1,12 @@
 //! Slots against a reference lock, in a world where requests and answers are lost and late, sidecars sleep, and callers come, leave and
 //! forget. At least ten thousand generated cases; a failing one is shrunk, printed, and kept in `proptest-regressions/`.
 
-#![allow(missing_docs, reason = "a test program")]
+#![allow(
+    missing_docs,
+    clippy::too_many_lines,
+    clippy::unnecessary_wraps,
+    reason = "a test program"
+)]
 
 #[path = "world/run.rs"]
 mod run;

@@ -169,6 +169,7 @@ mod tests {
             queue.remove(WaiterId(5)).map(|waiter| waiter.id),
             Some(WaiterId(5))
         );
-        assert!(queue.is_empty() && queue.next_end().is_none() && queue.len() == 0);
+        assert!(queue.is_empty() && queue.next_end().is_none());
+        assert_eq!(queue.len(), 0);
     }
 }
