@@ -29,8 +29,8 @@ pub(super) struct Connection {
     api: Rc<Api>,
     hosts: Hosts,
     wire: Wire,
-    /// Grants whose answers are in `wire.out`.
-    undelivered: Vec<Rc<Delivery>>,
+    /// Grants whose answers are in `wire.out`, with where they end there.
+    undelivered: Vec<(usize, Rc<Delivery>)>,
 }
 
 /// Why a connection ends.
@@ -256,7 +256,9 @@ impl Connection {
             ..form
         };
         self.write(&answer, form);
-        self.undelivered.extend(delivery);
+        let end = self.wire.out.len();
+        self.undelivered
+            .extend(delivery.map(|delivery| (end, delivery)));
         outcome.trace.answered(answer.status);
         form.keep_alive
     }
@@ -267,10 +269,16 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        self.wire.flush().await?;
-        for delivered in self.undelivered.drain(..) {
-            delivered.done();
-        }
-        Ok(())
+        let undelivered = &mut self.undelivered;
+        let deliver = |taken| {
+            undelivered.retain(|(end, delivery)| {
+                let is_delivered = *end <= taken;
+                if is_delivered {
+                    delivery.done();
+                }
+                !is_delivered
+            });
+        };
+        self.wire.flush_with(deliver).await
     }
 }

@@ -24,23 +24,40 @@ pub(super) fn millis(time: Duration) -> u64 {
 /// A lease that was granted, with the time that is left at `now`.
 pub(super) fn grant(granted: &Granted, is_several: bool, now: Instant) -> Vec<u8> {
     let id = granted.lease_id.to_text();
-    let (one, grants) = split(&granted.grants, is_several);
-    json(&Grant {
-        lease_id: &id,
-        policy: granted.policy.as_str(),
-        one,
-        mode: granted.mode.as_str(),
-        ttl_ms: granted.ttl.as_millis(),
-        expires_in_ms: millis(granted.deadline.left(now)),
-        valid_until: granted.valid_until,
-        waited_ms: millis(granted.waited),
-        grants,
-    })
+    let (mode, ttl_ms) = (granted.mode.as_str(), granted.ttl.as_millis());
+    let expires_in_ms = millis(granted.deadline.left(now));
+    let (valid_until, waited_ms) = (granted.valid_until, millis(granted.waited));
+    match &granted.grants[..] {
+        [one] if !is_several => json(&Grant {
+            lease_id: &id,
+            policy: granted.policy.as_str(),
+            key: one.key.as_str(),
+            fencing_token: one.token.get(),
+            mode,
+            ttl_ms,
+            expires_in_ms,
+            valid_until,
+            waited_ms,
+        }),
+        several => json(&GrantOfSeveral {
+            lease_id: &id,
+            policy: granted.policy.as_str(),
+            mode,
+            ttl_ms,
+            expires_in_ms,
+            valid_until,
+            waited_ms,
+            grants: several.iter().map(part).collect(),
+        }),
+    }
 }
 
 /// A lease as it is.
 pub(super) fn lease(info: &LeaseInfo) -> Vec<u8> {
-    let (one, grants) = split(&info.grants, info.grants.len() > 1);
+    let (one, grants) = match &info.grants[..] {
+        [one] => (Some(part(one)), None),
+        several => (None, Some(several.iter().map(part).collect())),
+    };
     json(&Lease {
         policy: info.policy.as_str(),
         one,
@@ -139,15 +156,10 @@ const fn state(is_uncertain: bool) -> &'static str {
     if is_uncertain { "uncertain" } else { "held" }
 }
 
-fn split(grants: &[KeyGrant], is_several: bool) -> (Option<Part<'_>>, Option<Vec<Part<'_>>>) {
-    let mut parts = grants.iter().map(|grant| Part {
+fn part(grant: &KeyGrant) -> Part<'_> {
+    Part {
         key: grant.key.as_str(),
         fencing_token: grant.token.get(),
-    });
-    if is_several {
-        (None, Some(parts.collect()))
-    } else {
-        (parts.next(), None)
     }
 }
 
@@ -167,15 +179,26 @@ fn holder(info: &HolderInfo, now: Wall) -> Holder<'_> {
 struct Grant<'a> {
     lease_id: &'a str,
     policy: &'a str,
-    #[serde(flatten)]
-    one: Option<Part<'a>>,
+    key: &'a str,
+    fencing_token: u64,
     mode: &'static str,
     ttl_ms: u32,
     expires_in_ms: u64,
     valid_until: Wall,
     waited_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grants: Option<Vec<Part<'a>>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GrantOfSeveral<'a> {
+    lease_id: &'a str,
+    policy: &'a str,
+    mode: &'static str,
+    ttl_ms: u32,
+    expires_in_ms: u64,
+    valid_until: Wall,
+    waited_ms: u64,
+    grants: Vec<Part<'a>>,
 }
 
 #[derive(Serialize)]

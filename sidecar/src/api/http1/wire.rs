@@ -28,6 +28,8 @@ pub(crate) struct Wire {
     pub(crate) reader: Reader,
     /// What is to be written.
     pub(crate) out: Vec<u8>,
+    /// How much of `out` the system has taken over.
+    written: usize,
     pool: Rc<Pool>,
 }
 
@@ -38,6 +40,7 @@ impl Wire {
             socket,
             reader: Reader::default(),
             out: Vec::new(),
+            written: 0,
             pool,
         }
     }
@@ -88,17 +91,34 @@ impl Wire {
         &mut self.out
     }
 
-    /// Writes what is to be written.
+    /// Writes what is to be written. What the system took over before an error is told to `taken`: an answer of which it
+    /// did not take the last byte cannot have been read.
     ///
     /// # Errors
     /// Those of the socket, and [`io::ErrorKind::TimedOut`] if the caller does not read.
-    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush_with(&mut self, mut taken: impl FnMut(usize)) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
         }
-        timeout(WRITE_TIMEOUT, self.socket.write_all(&self.out)).await??;
+        while self.written < self.out.len() {
+            let write = self.socket.write(&self.out[self.written..]);
+            match timeout(WRITE_TIMEOUT, write).await?? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => self.written += count,
+            }
+            taken(self.written);
+        }
+        self.written = 0;
         self.pool.give(std::mem::take(&mut self.out));
         Ok(())
+    }
+
+    /// [`Wire::flush_with`] nobody who wants to know.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        self.flush_with(|_| ()).await
     }
 
     /// Ends the connection so that what was written arrives. A socket that is closed while bytes of its caller were not
