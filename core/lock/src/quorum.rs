@@ -126,6 +126,9 @@ impl Ballot {
     }
 
     /// Counts the vote of a node that has not voted yet.
+    ///
+    /// # Panics
+    /// If there are more votes than nodes.
     pub fn count(&mut self, vote: Vote) {
         match vote {
             Vote::Granted(token) => self.granted.push(token),
@@ -163,10 +166,10 @@ impl Ballot {
         if quorum.is_majority(granted.len() + open) {
             return Verdict::Open;
         }
-        // Those that may still answer could turn a broken set of nodes into a busy key.
         if quorum.is_majority(granted.len() + refused) {
             return Verdict::Busy;
         }
+        // Those that may still answer decide whether the key is busy or the nodes are down.
         if quorum.is_majority(quorum.nodes() - silent) {
             return Verdict::Open;
         }
