@@ -198,6 +198,15 @@ fn redis() {
 }
 
 #[test]
+fn redlock_on_five_nodes() {
+    let nodes: Vec<_> = (0..5)
+        .map(|_| RedisServer::start(RedisOptions::default()))
+        .collect();
+    let urls: Vec<String> = nodes.iter().map(RedisServer::url).collect();
+    passes(&format!("redlock:{}", urls.join(",")), "redlock", &["Any"]);
+}
+
+#[test]
 fn postgres_advisory() {
     let server = PostgresServer::start(PostgresOptions::default());
     let url = server.url().replace("//", "//postgres@");

@@ -49,7 +49,8 @@ fn document(backend: &Backend, namespace: &str, name: &str, order: &str) -> Valu
         "spec": {
             "purpose": "Efficiency",
             "backend": { (backend.kind): backend.spec },
-            "lease": { "ttl": "10s", "maxHold": "5m" },
+            // No lease here asks for more, and a Redlock node counts only once it has run for longer than maxTtl.
+            "lease": { "ttl": "10s", "maxTtl": "10s", "maxHold": "5m" },
             "acquire": { "maxWait": "2m", "order": order },
         },
     })

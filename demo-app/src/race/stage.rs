@@ -21,8 +21,8 @@ use crate::wire::Client;
 
 /// How long a child may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(20);
-/// How long a backend may take to grant the first lock.
-const FIRST_LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a backend may take to grant the first lock; Redlock nodes that were just started do not count for 10 s.
+const FIRST_LOCK_LIMIT: Duration = Duration::from_secs(20);
 /// How often a sidecar that somebody else ended is started again, in one run.
 const RESTARTS: u32 = 50;
 
@@ -256,18 +256,22 @@ impl Stage {
         };
         let key = format!("probe/{index}");
         let asked = clock::now();
+        let mut is_told = false;
         loop {
             match pawl.acquire(&[&key], &terms).await {
                 Ok(lease) => {
-                    return pawl
-                        .release(&lease)
-                        .await
-                        .map_err(|e| RaceError::Unreachable(e.to_string()));
+                    let released = pawl.release(&lease).await;
+                    return released.map_err(|e| RaceError::Unreachable(e.to_string()));
                 }
                 Err(e) if e.retry_after().is_none() || asked.elapsed() > FIRST_LOCK_LIMIT => {
                     return Err(RaceError::Unreachable(e.to_string()));
                 }
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                Err(e) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        self.progress.say(format!("waiting for the backend: {e}"));
+                    }
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
             }
         }
     }
