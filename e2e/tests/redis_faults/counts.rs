@@ -128,7 +128,7 @@ impl Sidecar {
             let came = Duration::from_secs(waiter as u64);
             let request = AcquireRequest {
                 place: Some(Place {
-                    age: base.elapsed() + Duration::from_hours(1) - came,
+                    age: (base.elapsed() + Duration::from_hours(1)).saturating_sub(came),
                     keep: Duration::from_secs(30),
                 }),
                 ..attempt()
