@@ -101,22 +101,26 @@ enum Action {
 }
 
 fn ttl() -> Ttl {
-    Ttl::try_new(Duration::from_secs(u64::from(TTL))).unwrap()
+    Ttl::try_new(Duration::from_secs(u64::from(TTL))).expect("it is a ttl")
 }
 
 fn at(tick: u8) -> Instant {
     Instant::from_nanos(u64::from(tick) * 1_000_000_000)
 }
 
+fn token(number: u64) -> BackendToken {
+    BackendToken::try_new(number).expect("numbers are small")
+}
+
 fn quorum() -> Quorum {
-    Quorum::try_new(NODES).unwrap()
+    Quorum::try_new(NODES).expect("three nodes decide")
 }
 
 fn verdict(votes: &[Option<Told>; NODES]) -> Verdict {
     let mut ballot = Ballot::new(quorum());
     for told in votes.iter().flatten() {
         ballot.count(match told {
-            Told::Granted(number) => Vote::Granted(BackendToken::try_new(*number).unwrap()),
+            Told::Granted(number) => Vote::Granted(token(*number)),
             Told::Refused => Vote::Refused,
             Told::Silent => Vote::Silent,
         });
@@ -153,7 +157,7 @@ impl State {
                 let number = raise(node.last, own, wanted);
                 node.last = node.last.max(number);
                 node.held = Some((holder, until, number));
-                numbers.push(BackendToken::try_new(number).unwrap());
+                numbers.push(token(number));
             }
         }
         quorum().agreed(&numbers)
@@ -252,11 +256,14 @@ impl Model for Redlock {
         }
         for (client, is) in state.clients.iter().enumerate() {
             match is {
-                // The second one's wall clock was set back.
-                Client::Fresh => actions.push(Action::Begin {
-                    client,
-                    proposed: [4, 1][client],
-                }),
+                // The first one begins at the first tick: what matters is when the other does. The other's wall clock
+                // was set back.
+                Client::Fresh if client == 1 || state.now == START => {
+                    actions.push(Action::Begin {
+                        client,
+                        proposed: [4, 1][client],
+                    });
+                }
                 Client::Asking { votes, .. } => {
                     if verdict(votes) == Verdict::Open {
                         let open = (0..NODES).filter(|node| votes[*node].is_none());
@@ -282,7 +289,7 @@ impl Model for Redlock {
                         actions.extend(open.map(|node| Action::Extend { client, node }));
                     }
                 }
-                Client::Lost | Client::Done => {}
+                Client::Fresh | Client::Lost | Client::Done => {}
             }
         }
         if state.restarts < self.restarts {

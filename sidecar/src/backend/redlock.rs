@@ -180,7 +180,9 @@ impl Backend for Redlock {
 impl std::fmt::Debug for Redlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let nodes: Vec<String> = self.nodes.iter().map(Node::name).collect();
-        f.debug_struct("Redlock").field("nodes", &nodes).finish()
+        f.debug_struct("Redlock")
+            .field("nodes", &nodes)
+            .finish_non_exhaustive()
     }
 }
 

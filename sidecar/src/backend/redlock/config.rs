@@ -74,7 +74,7 @@ impl RedlockConfig {
             credentials: one.credentials,
             tls: None,
             node_timeout: None,
-            max_ttl: Ttl::try_new(Duration::from_secs(300)).unwrap_or(Ttl::MAX),
+            max_ttl: Ttl::try_new(Duration::from_mins(5)).unwrap_or(Ttl::MAX),
             allow_eviction: one.allow_eviction,
             remember: one.remember,
             connect_timeout: one.connect_timeout,

@@ -30,7 +30,7 @@ pub(super) struct Nodes {
     pub(super) quorum: Quorum,
     pub(super) calls: Calls,
     pub(super) clock: Clock,
-    nodes: Vec<Node>,
+    all: Vec<Node>,
     /// What callers no longer wait for. Ends with the backend.
     left: Mutex<JoinSet<()>>,
 }
@@ -47,24 +47,24 @@ impl Nodes {
         quorum: Quorum,
         calls: Calls,
         clock: Clock,
-        nodes: Vec<Node>,
+        all: Vec<Node>,
     ) -> Self {
         Self {
             config,
             quorum,
             calls,
             clock,
-            nodes,
+            all,
             left: Mutex::default(),
         }
     }
 
     pub(super) fn node(&self, index: usize) -> &Node {
-        &self.nodes[index]
+        &self.all[index]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter()
+        self.all.iter()
     }
 
     /// Asks all nodes at once; they have `patience` for it.
@@ -76,7 +76,7 @@ impl Nodes {
     where
         F: Future<Output = (usize, T)>,
     {
-        self.ask_some(0..self.nodes.len(), patience, call)
+        self.ask_some(0..self.all.len(), patience, call)
     }
 
     /// Asks some of them.

@@ -49,13 +49,10 @@ pub(super) async fn inspect(nodes: &Arc<Nodes>, key: &Key) -> Result<Inspection,
 
 /// Whether the `open` nodes that have not answered could make a holder of one that is shown by too few.
 fn is_open(nodes: &Nodes, shown: &[Holder], open: usize) -> bool {
-    let shows = |of: &Holder| {
-        let is_same = |other: &&Holder| other.token == of.token && other.mode == of.mode;
-        shown.iter().filter(is_same).count()
-    };
     let quorum = nodes.quorum;
     shown.iter().any(|holder| {
-        let count = shows(holder);
+        let is_same = |other: &&Holder| other.token == holder.token && other.mode == holder.mode;
+        let count = shown.iter().filter(is_same).count();
         !quorum.is_majority(count) && quorum.is_majority(count + open)
     })
 }
