@@ -9,7 +9,7 @@ use crate::{
     sidecar::{POLICY, Sidecar},
 };
 
-const WAIT: &str = "{\"wait\":\"30s\"}";
+const WAIT: &str = "{\"wait\":\"1m\"}";
 
 #[test]
 fn a_grant_says_what_was_granted() {
