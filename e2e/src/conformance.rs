@@ -1,6 +1,6 @@
 //! The conformance suite: what a [`Backend`] must do, tried against a real server with two and more sidecars on it.
 //!
-//! A backend's test file says how its server is started, and [`conformance!`](crate::conformance) makes one `#[test]`
+//! A backend's test file says how its server is started, and [`conformance!`](macro@crate::conformance) makes one `#[test]`
 //! of the same name for each case:
 //!
 //! ```ignore

@@ -1,6 +1,6 @@
 //! Tests of Pawl that need several processes, and what they are made of.
 //!
-//! * [`conformance`]: one list of cases that every backend passes on a real server.
+//! * [`mod@conformance`]: one list of cases that every backend passes on a real server.
 //! * [`nemesis`], [`history`]: workers under faults, what they saw, and whether it may have been.
 //! * [`http`], [`sidecar`]: sidecars as processes, and a client that speaks HTTP to them.
 //! * [`server`]: real servers on free ports of the loopback, ended with the test process whatever happens to it.

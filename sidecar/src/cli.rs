@@ -1,5 +1,7 @@
 //! The command line: read, explained and checked before anything is opened.
 
+#![allow(rustdoc::invalid_html_tags, reason = "the comments are the help texts")]
+
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
