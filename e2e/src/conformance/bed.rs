@@ -179,6 +179,19 @@ impl Bed {
 }
 
 impl Sidecar {
+    /// Waits until the server is reached again after its connections were cut: a backend of several nodes may hear of the
+    /// first before it has a majority.
+    pub async fn until_it_answers(&self) {
+        let start = tokio::time::Instant::now();
+        while let Err(error) = self.backend.check().await {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "it is not reached again: {error}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// What its backend is.
     pub fn profile(&self) -> Profile {
         self.backend.profile()

@@ -250,6 +250,7 @@ pub async fn hints_come_again_after_a_cut(bed: &Bed) {
             .await,
         "it was not told that hints may have been lost"
     );
+    a.until_it_answers().await;
     let other = bed.sidecar().await;
     bed.until_it_hears(&a, &other).await;
     let key = bed.key();
