@@ -27,7 +27,7 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
     let spec = json!({
         "purpose": "Efficiency",
         "backend": { "redis": { "url": redis.url() } },
-        "keys": { "maxHeld": 1_000_000 },
+        "keys": { "maxHeld": 100_000 },
     });
     let sidecar = Sidecar::start(&spec).await;
     let mut connection = Connection::open(sidecar.api).await?;

@@ -41,7 +41,7 @@ pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
         "acquire": { "order": "Any" },
         // Nodes count only after they have been up for maxTtl, so that a restart cannot forget a lock.
         "lease": { "ttl": "10s", "maxTtl": "10s" },
-        "keys": { "maxHeld": 1_000_000 },
+        "keys": { "maxHeld": 100_000 },
     });
     let sidecar = Sidecar::start(&spec).await;
     wait_until_nodes_count(&sidecar).await?;

@@ -1,0 +1,1 @@
+//! The webhook that puts the sidecar beside the application.

@@ -1,0 +1,5 @@
+//! Pawl's operator: gives pods their sidecar, sidecars their policies, and policies their status.
+
+pub mod certs;
+pub mod inject;
+pub mod policy;

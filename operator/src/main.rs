@@ -1,0 +1,3 @@
+//! `pawl-operator`.
+
+fn main() {}
