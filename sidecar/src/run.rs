@@ -8,7 +8,6 @@ use pawl_kit::{
     drain::{Drain, Failure, Signals, Tasks},
     metrics::{BuildInfo, registry},
 };
-use tokio::task::LocalSet;
 
 use crate::{
     api,
@@ -61,13 +60,11 @@ pub enum RunError {
 /// The order at the end: acquires are refused, leases end, the engine lets every hold go; then the lock API stops, so
 /// that callers hear of it; then the admin server, so that probes and scrapes are answered to the end.
 ///
+/// Runs in a [`tokio::runtime::LocalRuntime`] or a [`tokio::task::LocalSet`].
+///
 /// # Errors
 /// [`RunError`].
 pub async fn run(config: Config) -> Result<(), RunError> {
-    LocalSet::new().run_until(run_local(config)).await
-}
-
-async fn run_local(config: Config) -> Result<(), RunError> {
     let signals = Signals::install().map_err(RunError::Signals)?;
     let readiness = Readiness::new();
     let starting = readiness.latch("policies");

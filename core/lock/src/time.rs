@@ -32,6 +32,15 @@ impl Instant {
         Self(self.0.saturating_sub(nanos(by)))
     }
 
+    /// The first instant from this one on that is a whole number of `grain`s after boot; this one if `grain` is zero.
+    #[must_use]
+    pub const fn round_up(self, grain: Duration) -> Self {
+        match self.0.checked_next_multiple_of(nanos(grain)) {
+            Some(nanos) => Self(nanos),
+            None => self,
+        }
+    }
+
     /// The time from `earlier` to this instant; zero when `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -182,6 +182,21 @@ fn a_retained_hold_serves_again_without_the_backend_and_tokens_climb() {
 }
 
 #[test]
+fn holds_whose_retention_ends_close_to_each_other_go_together() {
+    // 1.001 s to 1.007 s after boot, and a second: all before 2.008 s, which is a whole number of 8 ms.
+    for idle_since in 1..8 {
+        let (mut story, lease) = Story::held(7);
+        story.after(idle_since).release(lease);
+        story
+            .after(1_008 - idle_since - 1)
+            .on(Event::Tick)
+            .no_call();
+        story.after(1).on(Event::Tick);
+        assert!(matches!(story.call().1, Call::Release(_)), "{idle_since}");
+    }
+}
+
+#[test]
 fn a_retained_hold_goes_at_once_when_it_is_wanted_elsewhere() {
     let (mut story, lease) = Story::held(7);
     story.release(lease).no_call();
@@ -321,6 +336,45 @@ fn an_unknown_acquire_is_read_back_under_the_same_id_while_somebody_waits() {
     story.after(5).answer(call, granted(7, None));
     let deadline = story.grant().deadline.instant();
     assert!(deadline <= asked.saturating_add(Duration::from_millis(9_898)));
+}
+
+#[test]
+fn a_hold_whose_first_acquire_was_never_answered_is_abandoned_at_its_end() {
+    let mut story = Story::new(Order::Fifo);
+    story.acquire(Mode::Exclusive, 30_000, Renew::Auto);
+    let (call, Call::Acquire(asked)) = story.call() else {
+        panic!("an acquire")
+    };
+    story
+        .after(2_000)
+        .answer(call, Answer::Acquire(Err(BackendError::timeout())));
+    let (call, _) = story.after(60).on(Event::Tick).call();
+    story.after(5).answer(call, granted(7, None));
+    let lease = story.grant().lease;
+    // The first may still arrive: it would take the key for nobody after a release.
+    story.release(lease).after(1_008).on(Event::Tick);
+    assert!(
+        matches!(story.call().1, Call::Abandon(abandoned) if abandoned.hold == asked.hold),
+        "a release would let the late call in"
+    );
+}
+
+#[test]
+fn those_who_wait_here_for_a_hold_that_is_lost_take_a_place_before_others_are_told() {
+    let mut story = Story::new(Order::Fifo);
+    story.acquire(Mode::Exclusive, 0, Renew::Manual);
+    let (call, _) = story.call();
+    story.answer(call, granted(7, None));
+    story.grant();
+    story
+        .after(1_000)
+        .acquire(Mode::Exclusive, 60_000, Renew::Auto);
+    story.after(8_898).on(Event::Tick);
+    let Call::Release(release) = story.call().1 else {
+        panic!("a release")
+    };
+    let place = release.next.and_then(|next| next.place).expect("a place");
+    assert_eq!(place.age, Duration::from_millis(8_898));
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl Slot {
             is_placed: front.is_patient(now),
             called: now,
             failures: 0,
+            is_loose: false,
         };
         let request = self.request(now, &attempt);
         Some((attempt, request))
@@ -270,6 +271,7 @@ impl Slot {
         self.last_error = Some(Arc::new(error));
         self.is_hopeless = retry == Retry::Rarely;
         attempt.failures = attempt.failures.saturating_add(1);
+        attempt.is_loose |= outcome == Outcome::Unknown;
         self.failures = self.failures.saturating_add(1);
         let retry_at = now.saturating_add(self.jitter.delay(self.terms.retry, self.failures));
         let had_effect = outcome == Outcome::Unknown || attempt.failures > 1;
@@ -363,6 +365,10 @@ impl Slot {
             }
             Err(error) => {
                 let next = next.filter(|_| error.outcome() == Outcome::Unknown);
+                let next = next.map(|next| Attempt {
+                    is_loose: true,
+                    ..next
+                });
                 self.is_hopeless = error.retry() == Retry::Rarely;
                 self.last_error = Some(Arc::new(error));
                 // Whatever of the hold is left ends with its ttl at the latest.

@@ -45,9 +45,12 @@ impl Slot {
             // Left to expire at the backend, which then keeps the key quiet: letting it go would look like a release.
             self.phase = Phase::Free { retry_at: None };
             self.confirm_all(&Ok(()), actions);
-        } else {
+        } else if self.call.is_some() || self.queue.is_empty() {
             // A renewal that is under way may yet reach: the hold must go.
             self.phase = hold.attempt.clone().abandoned(now, None);
+        } else {
+            // The waiters here have no place at the backend: they take one before others are told of the end.
+            self.release_hold(now, actions);
         }
         self.lose_all(LossReason::Expired, actions);
     }

@@ -66,6 +66,8 @@ pub(super) struct Attempt {
     pub(super) called: Instant,
     /// How often in a row its outcome stayed open.
     pub(super) failures: u32,
+    /// Whether an acquire of it was never answered: it may still be on its way, and must find the attempt abandoned.
+    pub(super) is_loose: bool,
 }
 
 impl Attempt {

@@ -40,12 +40,14 @@ macro_rules! script {
 
 pub(super) static ACQUIRE: LazyLock<Script> = script!(
     "#!lua\n",
+    include_str!("scripts/acquire_free.lua"),
     include_str!("scripts/common.lua"),
     include_str!("scripts/acquire_fn.lua"),
     include_str!("scripts/acquire.lua")
 );
 pub(super) static RELEASE: LazyLock<Script> = script!(
     "#!lua flags=allow-oom\n",
+    include_str!("scripts/release_free.lua"),
     include_str!("scripts/common.lua"),
     include_str!("scripts/acquire_fn.lua"),
     include_str!("scripts/release.lua")
