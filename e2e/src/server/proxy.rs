@@ -106,6 +106,10 @@ async fn accept(listener: TcpListener, upstream: u16, shared: Arc<Shared>) {
 }
 
 async fn serve(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
+    // As a wire has it: what is written is on its way.
+    for stream in [&client, &server] {
+        let _ = stream.set_nodelay(true);
+    }
     let born = shared.stalls.load(Ordering::Relaxed);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();

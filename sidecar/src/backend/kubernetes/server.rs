@@ -7,11 +7,18 @@ use std::{
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use k8s_openapi::{
     List,
     api::{authorization::v1::SelfSubjectAccessReview, coordination::v1::Lease},
 };
-use kube::{Client, Config, client::Body};
+use kube::{
+    Client, Config,
+    client::{Body, ConfigExt as _},
+};
 use pawl_lock::{
     BackendError,
     backend::{Category, Outcome},
@@ -19,6 +26,7 @@ use pawl_lock::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use tower::{BoxError, ServiceBuilder};
 
 use super::{
     budget::{Budget, Turn, Urgency},
@@ -28,6 +36,11 @@ use super::{
 
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// After how long a silence the kernel looks whether the other end of a connection is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How many connections are kept for the next call, and how long.
+const IDLE_CONNECTIONS: usize = 4;
+const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 /// How long the API server may work on a request: a write that comes later than this after its arrival has no effect.
 const SERVER_TIMEOUT: &str = "timeout=5s";
 /// The most bytes of an answer with one object: etcd stores at most 1.5 MiB.
@@ -182,8 +195,7 @@ impl Server {
                 .await
                 .map_err(|error| errors::no_access(&error))?,
         };
-        let client =
-            Client::try_from(patient(config)).map_err(|error| errors::no_access(&error))?;
+        let client = connect(config).map_err(|error| errors::no_access(&error))?;
         Ok(self.slot().get_or_insert(client).clone())
     }
 
@@ -256,15 +268,30 @@ impl Server {
     }
 }
 
-/// The configuration with the limits of a caller that repeats calls itself.
-fn patient(mut config: Config) -> Config {
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
+/// A client that sends at once what it is given, repeats nothing by itself and logs nothing: that is the caller's.
+fn connect(mut config: Config) -> Result<Client, kube::Error> {
     let agent = concat!("pawl-sidecar/", env!("CARGO_PKG_VERSION"));
     config
         .headers
         .push((header::USER_AGENT, header::HeaderValue::from_static(agent)));
-    config
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let client = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .build::<_, Body>(tls);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client);
+    Ok(Client::new(service, config.default_namespace.clone()))
 }
 
 /// How long the server wants to be left alone: it says so with 429, and with 503 and others when it is overloaded.

@@ -7,7 +7,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, WatchEvent, WatchParams};
 use pawl_lock::{BackendError, backend::BackendEvent};
 use rand::RngExt as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Kubernetes,
@@ -22,6 +22,8 @@ const LASTS: std::ops::RangeInclusive<u32> = 240..=290;
 const SILENCE: Duration = Duration::from_secs(100);
 /// How often it is looked whether there is still something to watch for.
 const IDLE_CHECK: Duration = Duration::from_secs(10);
+/// After how many failures a watch that nobody needs any more is given up.
+const PATIENT_FOR: u32 = 3;
 /// The bounds of the backoff after a watch failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -29,8 +31,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 enum Ended {
     /// Nothing is to be watched for any more.
     Idle,
-    /// As it must, now and then: it goes on from this version.
-    InTime(String),
+    /// As it must, now and then.
+    InTime,
     /// The server does not know the version any more.
     Gone,
     /// Something broke.
@@ -60,7 +62,7 @@ impl Kubernetes {
             self.known.set_watch(Watch::On(number(Some(&version))));
             match self.hear(&mut version, &mut has_gap, &mut failures).await {
                 Ended::Idle => return,
-                Ended::InTime(next) => version = next,
+                Ended::InTime => {}
                 Ended::Gone => {
                     has_gap = true;
                     match self.server.list(&self.selector(), 1, None).await {
@@ -77,7 +79,7 @@ impl Kubernetes {
                     sleep(backoff(failures)).await;
                 }
             }
-            if self.known.stop_watch_if_idle() {
+            if failures > PATIENT_FOR && self.known.stop_watch_if_idle() {
                 return;
             }
         }
@@ -90,6 +92,7 @@ impl Kubernetes {
             Err(error) => return Ended::Failed(error.to_string()),
         };
         let leases: Api<Lease> = Api::namespaced(client, self.server.namespace());
+        let started = Instant::now();
         let lasts = rand::rng().random_range(LASTS);
         let params = WatchParams::default()
             .labels(&self.selector())
@@ -116,7 +119,11 @@ impl Kubernetes {
             };
             silent = Duration::ZERO;
             match event {
-                None => return Ended::InTime(version.clone()),
+                // A connection that breaks looks like an end.
+                None if started.elapsed() < Duration::from_secs(lasts.into()) => {
+                    return Ended::Failed("it ended too soon".to_owned());
+                }
+                None => return Ended::InTime,
                 Some(Err(ended)) => return ended,
                 Some(Ok(event)) => {
                     if let Some(ended) = self.heard(event, version) {
