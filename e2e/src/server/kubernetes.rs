@@ -18,7 +18,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
@@ -29,11 +29,17 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Process, Program, certs::Authority, free_port};
+use super::{
+    Process, Program,
+    certs::{Authority, Identity},
+    free_port,
+};
 
 pub use access::{Access, Account, Rule};
+pub use front::{Front, Trouble};
 
 mod access;
+mod front;
 mod objects;
 
 const ETCD: Program = Program {
@@ -67,7 +73,10 @@ pub struct KubernetesServer {
     port: u16,
     store: Ports,
     admin: Account,
-    authority: String,
+    authority: Authority,
+    /// What is told of the authority.
+    authority_pem: String,
+    identity: Identity,
     /// Before the folder, so that they end before it goes.
     api: Mutex<Option<Process>>,
     etcd: Mutex<Option<Process>>,
@@ -117,7 +126,17 @@ impl KubernetesServer {
 
     /// The certificate of the authority that signed its own, PEM.
     pub fn authority(&self) -> &str {
-        &self.authority
+        &self.authority_pem
+    }
+
+    /// Its certificate and key.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// TLS that trusts it.
+    pub(super) fn client_tls(&self) -> Arc<rustls::ClientConfig> {
+        self.authority.client(None)
     }
 
     /// Who may do everything (group `system:masters`).
@@ -144,7 +163,7 @@ impl KubernetesServer {
     /// Never: what it is made of was written here.
     pub fn config_of(&self, account: &Account) -> Config {
         let authority =
-            rustls::pki_types::pem::PemObject::from_pem_slice(self.authority.as_bytes())
+            rustls::pki_types::pem::PemObject::from_pem_slice(self.authority_pem.as_bytes())
                 .map(|der: rustls::pki_types::CertificateDer<'_>| der.as_ref().to_vec())
                 .expect("it is PEM");
         let mut config = Config::new(self.url().parse().expect("it is a URL"));
@@ -244,9 +263,9 @@ impl KubernetesServer {
     fn prepare(options: KubernetesOptions) -> Self {
         let folder = TempDir::with_prefix("pawl-kubernetes-").expect("a folder can be made");
         let authority = Authority::new("kubernetes");
-        authority
-            .issue(&["localhost", "127.0.0.1", "kubernetes.default.svc"], false)
-            .write(folder.path(), "server");
+        let names = ["localhost", "127.0.0.1", "kubernetes.default.svc"];
+        let identity = authority.issue(&names, false);
+        identity.write(folder.path(), "server");
         let accounts = KeyPair::generate().expect("a key can be made");
         let admin = Account::administrator();
         for (name, text) in [
@@ -265,7 +284,9 @@ impl KubernetesServer {
                 peers: free_port(),
             },
             admin,
-            authority: authority.certificate(),
+            authority_pem: authority.certificate(),
+            authority,
+            identity,
             api: Mutex::new(None),
             etcd: Mutex::new(None),
             folder,

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{ListParams, PostParams},
 };
 use pawl_e2e::server::kubernetes::{Access, KubernetesServer};
@@ -50,7 +50,7 @@ async fn the_server_stores_and_refuses_as_kubernetes_does() {
         .await
         .unwrap()
         .iter()
-        .map(|p| p.name_any())
+        .map(kube::ResourceExt::name_any)
         .collect();
     assert_eq!(names, ["good"]);
 }

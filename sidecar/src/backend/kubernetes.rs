@@ -125,8 +125,16 @@ impl Kubernetes {
                 .decide(&name, key, known.as_ref(), moment, |record, view| {
                     act(record, view, &mut changes)
                 });
-            let (answer, mut record) = decided.map_err(|why| errors::garbled(&name, &why))?;
-            let answer = answer.map_err(|why| errors::no_room(&name, why))?;
+            let (answer, mut record) = match decided {
+                Ok((Ok(answer), record)) => (answer, record),
+                // Somebody may have repaired or emptied it meanwhile.
+                _ if !is_fresh => {
+                    known = None;
+                    continue;
+                }
+                Ok((Err(why), _)) => return Err(errors::no_room(&name, why)),
+                Err(why) => return Err(errors::garbled(&name, &why)),
+            };
             if !changes.is_needed {
                 if is_fresh {
                     return Ok((answer, known));

@@ -434,3 +434,6 @@ fn shown_foreign(record: &Record, view: &View<'_>) -> Option<Holder> {
         expires_in: Some(end.saturating_since(view.now)),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -286,3 +286,6 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,3 +71,6 @@ impl Sights {
         seen.map(|sight| sight.since)
     }
 }
+
+#[cfg(test)]
+mod tests;

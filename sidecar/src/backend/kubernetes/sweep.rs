@@ -35,7 +35,7 @@ impl Kubernetes {
             match self.sweep().await {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::info!(count, scope = %self.names.scope(), "unused Leases were removed")
+                    tracing::info!(count, scope = %self.names.scope(), "unused Leases were removed");
                 }
                 Err(error) => tracing::debug!(%error, "unused Leases could not be removed"),
             }
