@@ -3,9 +3,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use pawl_e2e::{server::kubernetes::Front, sidecar::Sidecar as Process};
-use tokio::time::sleep;
+use pawl_lock::{
+    Backend as _, Key,
+    backend::{AcquireRequest, Acquired, Category},
+};
+use tokio::time::{Instant, sleep};
 
-use crate::{bench::shared, faults::process};
+use crate::{
+    bench::{Bench, PATIENCE, SHORT, attempt, shared},
+    faults::process,
+};
 
 /// How long is counted.
 const COUNTED: Duration = Duration::from_secs(30);
@@ -79,4 +86,30 @@ async fn requests_are_few() {
         "waiter: {:?}",
         counts[2]
     );
+}
+
+/// A sidecar takes no more than it can renew, says so, and takes more when what it held is over.
+#[tokio::test]
+async fn no_more_is_held_than_can_be_renewed() {
+    let bench = Bench::new(shared()).await;
+    let a = bench.sidecar();
+    let another = |n: u32| AcquireRequest {
+        key: Key::try_new(&format!("key/{n}")).unwrap(),
+        ..attempt(SHORT)
+    };
+    let mut held = 0;
+    let error = loop {
+        match a.backend.acquire(&another(held)).await {
+            Ok(acquired) => assert!(matches!(acquired, Acquired::Granted(_)), "{acquired:?}"),
+            Err(error) => break error,
+        }
+        held += 1;
+        assert!(held < 100, "there is no end to it");
+    };
+    assert_eq!((held, error.category()), (62, Category::Full), "{error}");
+    let start = Instant::now();
+    while let Err(error) = a.backend.acquire(&another(held)).await {
+        assert!(start.elapsed() < PATIENCE, "{error}");
+        sleep(Duration::from_millis(200)).await;
+    }
 }

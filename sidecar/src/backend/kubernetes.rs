@@ -190,10 +190,13 @@ impl Kubernetes {
         match renewed {
             Renewed::Extended { .. } => {
                 let version = version(lease.as_ref());
-                if let Some(before) =
-                    self.known
-                        .extended(&name, request.hold, request.ttl, number(version))
-                {
+                if let Some(before) = self.known.extended(
+                    &name,
+                    request.hold,
+                    request.ttl,
+                    number(version),
+                    (self.config.now)(),
+                ) {
                     self.config.budget.let_go(before.as_duration());
                     self.config.budget.holds(request.ttl.as_duration());
                 }
@@ -255,9 +258,21 @@ impl Kubernetes {
         Ok(changed.await?.0)
     }
 
+    /// Counts holds no more that ended without a word, as those do that are lost.
+    fn prune(&self) {
+        for ttl in self.known.prune((self.config.now)()) {
+            self.config.budget.let_go(ttl.as_duration());
+        }
+    }
+
     /// An error if the renewals of one more hold would be more than the API server is to be asked.
     fn room_for(&self, request: &AcquireRequest) -> Result<(), BackendError> {
-        if self.config.budget.has_room(request.ttl.as_duration()) {
+        let budget = &self.config.budget;
+        if budget.has_room(request.ttl.as_duration()) {
+            return Ok(());
+        }
+        self.prune();
+        if budget.has_room(request.ttl.as_duration()) {
             return Ok(());
         }
         let message = "this sidecar holds as many Leases as it may renew (see docs/backends.md): use a longer ttl, \

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pawl_lock::{
-    BackendToken, HoldId, Instant, Owner,
+    BackendToken, HoldId, Instant, Owner, Ttl,
     backend::{
         AcquireRequest, Acquired, Busy, Granted, Holder, Inspection, RenewRequest, Renewed, Wanted,
     },
@@ -59,6 +59,16 @@ impl View<'_> {
             .since(what)
             .unwrap_or(self.now)
             .saturating_add(after)
+    }
+
+    /// The ttl that reaches as far as was asked for, and not less far than the hold reaches already: a call that was late
+    /// must not shorten what another one reached.
+    fn extended(&self, held: &Held, ttl: Ttl) -> Ttl {
+        let left = self.hold_end(held).saturating_since(self.now);
+        let left = left
+            .saturating_add(Duration::from_millis(1))
+            .min(Ttl::MAX.as_duration());
+        Ttl::try_new(left).map_or(ttl, |left| left.max(ttl))
     }
 
     fn is_held(&self, held: &Held) -> bool {
@@ -129,7 +139,7 @@ fn extend_own(
     if !view.is_held(held) {
         return None;
     }
-    held.ttl = request.ttl;
+    held.ttl = view.extended(held, request.ttl);
     held.owner = request.owner.clone();
     held.stamp = view.stamp(held.stamp);
     let (token, stamp) = (held.token, held.stamp);
@@ -341,7 +351,7 @@ pub(super) fn renew(
     if !view.is_held(held) {
         return Renewed::NotOwner;
     }
-    held.ttl = request.ttl;
+    held.ttl = view.extended(held, request.ttl);
     held.owner = request.owner.clone();
     held.stamp = view.stamp(held.stamp);
     let (mode, stamp) = (held.mode, held.stamp);

@@ -76,6 +76,8 @@ struct OwnHold {
     hold: HoldId,
     mode: Mode,
     ttl: Ttl,
+    /// When it is over at the latest if it is not extended.
+    over: Instant,
     session: u64,
     /// The version that it was written in last.
     version: u64,
@@ -194,6 +196,7 @@ impl Known {
                     hold,
                     mode: request.mode,
                     ttl: request.ttl,
+                    over: now.saturating_add(request.ttl.as_duration()),
                     session: owned.session,
                     version,
                 });
@@ -211,11 +214,19 @@ impl Known {
     }
 
     /// A hold was extended by a write of this version.
-    pub(super) fn extended(&self, name: &str, hold: HoldId, ttl: Ttl, version: u64) -> Option<Ttl> {
+    pub(super) fn extended(
+        &self,
+        name: &str,
+        hold: HoldId,
+        ttl: Ttl,
+        version: u64,
+        now: Instant,
+    ) -> Option<Ttl> {
         let mut state = self.state();
         let object = state.objects.get_mut(name)?;
         let held = object.holds.iter_mut().find(|held| held.hold == hold)?;
         held.version = held.version.max(version);
+        held.over = held.over.max(now.saturating_add(ttl.as_duration()));
         Some(std::mem::replace(&mut held.ttl, ttl))
     }
 
@@ -240,6 +251,19 @@ impl Known {
 
     pub(super) fn set_watch(&self, watch: Watch) {
         self.state().watch = watch;
+    }
+
+    /// Forgets holds of this process that are over and that nobody let go; answers their ttls.
+    pub(super) fn prune(&self, now: Instant) -> Vec<Ttl> {
+        let mut state = self.state();
+        let (mut over, mut left) = (Vec::new(), 0);
+        for object in state.objects.values_mut().filter(|object| object.is_own()) {
+            let gone = object.holds.extract_if(.., |held| held.over <= now);
+            over.extend(gone.map(|held| held.ttl));
+            left += usize::from(object.is_own());
+        }
+        state.own = left;
+        over
     }
 
     /// Stops asking for a watch, if nothing of this process is anywhere.

@@ -18,6 +18,8 @@ use super::{
 
 /// How long one watch lasts before the server ends it, in seconds. It is begun again where it ended.
 const LASTS: std::ops::RangeInclusive<u32> = 240..=290;
+/// How long it may take until a watch stands.
+const CONNECTING: Duration = Duration::from_secs(10);
 /// How long nothing may be heard: the server sends a bookmark each minute.
 const SILENCE: Duration = Duration::from_secs(100);
 /// How often it is looked whether there is still something to watch for.
@@ -79,6 +81,7 @@ impl Kubernetes {
                     sleep(backoff(failures)).await;
                 }
             }
+            self.prune();
             if failures > PATIENT_FOR && self.known.stop_watch_if_idle() {
                 return;
             }
@@ -97,7 +100,7 @@ impl Kubernetes {
         let params = WatchParams::default()
             .labels(&self.selector())
             .timeout(lasts);
-        let mut events = match timeout(SILENCE, leases.watch(&params, version)).await {
+        let mut events = match timeout(CONNECTING, leases.watch(&params, version)).await {
             Ok(Ok(events)) => events.map_err(|error| ended(&error)).boxed(),
             Ok(Err(error)) => return ended(&error),
             Err(_) => return Ended::Failed("no answer".to_owned()),
@@ -109,6 +112,7 @@ impl Kubernetes {
         loop {
             let Ok(event) = timeout(IDLE_CHECK, events.next()).await else {
                 silent += IDLE_CHECK;
+                self.prune();
                 if self.known.stop_watch_if_idle() {
                     return Ended::Idle;
                 }

@@ -1,5 +1,5 @@
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use pawl_lock::{Key, Namespace, PolicyName, Ttl, backend::Place};
+use pawl_lock::{Key, Namespace, PolicyName, backend::Place};
 
 use super::*;
 use crate::backend::{Scope, kubernetes::name::Names};
@@ -328,4 +328,19 @@ fn the_queue_is_in_the_order_of_age() {
     let busy = world.ask(1, &waiting(3, Mode::Exclusive, 5)).unwrap_err();
     assert_eq!(busy.ahead, Some(2));
     world.ask(1, &waiting(4, Mode::Exclusive, 9)).unwrap();
+}
+
+#[test]
+fn no_call_shortens_a_hold() {
+    let mut world = World::new();
+    let of = |seconds| AcquireRequest {
+        ttl: Ttl::try_new(Duration::from_secs(seconds)).unwrap(),
+        ..attempt(1, Mode::Exclusive)
+    };
+    world.ask(0, &of(60)).unwrap();
+    assert!(world.renew(0, &of(5)));
+    world.ask(0, &of(5)).unwrap();
+    assert!(world.ask(1, &attempt(2, Mode::Exclusive)).is_err());
+    world.passes(59);
+    assert!(world.ask(1, &attempt(2, Mode::Exclusive)).is_err());
 }
