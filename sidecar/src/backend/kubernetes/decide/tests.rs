@@ -235,7 +235,7 @@ fn quiet_time_follows_a_loss_and_not_a_release() {
     world.passes(1);
     world.ask(1, &patient).unwrap();
     world.with(1, |record, view, changes| {
-        assert!(release(record, view, patient.hold, changes))
+        assert!(release(record, view, patient.hold, changes));
     });
     world
         .ask(
@@ -283,7 +283,7 @@ fn abandonment_always_writes() {
     for hold in [2, 1, 1] {
         let hold = HoldId::from_bits(hold);
         let ((), is_written) = world.with(0, |record, view, changes| {
-            abandon(record, view, hold, changes)
+            abandon(record, view, hold, changes);
         });
         assert!(
             is_written,
