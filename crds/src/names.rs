@@ -21,7 +21,8 @@ pub const MAX_POLICY_NAME: usize = 63;
 pub mod labels {
     /// On a pod: `"true"` asks for the sidecar. The webhook looks at no other pod.
     pub const INJECT: &str = "pawl.dev/inject";
-    /// On a rendered `ConfigMap`: the policy it was made from.
+    /// On a rendered `ConfigMap`: the policy it was made from. On a Lease of the backend `kubernetes`: the policy whose
+    /// key it is.
     pub const POLICY: &str = "pawl.dev/policy";
     /// On everything the operator makes; its value is [`super::FIELD_MANAGER`].
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -1,6 +1,7 @@
 //! Sidecars as processes.
 
 use std::{
+    ffi::OsString,
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -52,14 +53,26 @@ impl Sidecar {
     /// # Panics
     /// As [`Sidecar::start`].
     pub async fn start_as(identity: &str, spec: &Value) -> Self {
+        Self::start_in(&[], identity, spec).await
+    }
+
+    /// The same with this environment, such as `KUBECONFIG`.
+    ///
+    /// # Panics
+    /// As [`Sidecar::start`].
+    pub async fn start_in(environment: &[(&str, OsString)], identity: &str, spec: &Value) -> Self {
         let folder = TempDir::with_prefix("pawl-sidecar-").expect("a folder can be made");
         let policies = folder.path().join("policies");
         fs::create_dir(&policies).expect("a folder can be made");
-        let sidecar = Self::launch(identity, folder, spec);
-        sidecar.await
+        Self::launch(environment, identity, folder, spec).await
     }
 
-    async fn launch(identity: &str, folder: TempDir, spec: &Value) -> Self {
+    async fn launch(
+        environment: &[(&str, OsString)],
+        identity: &str,
+        folder: TempDir,
+        spec: &Value,
+    ) -> Self {
         let policies = folder.path().join("policies");
         let document = json!({
             "apiVersion": "pawl.dev/v1alpha1",
@@ -89,7 +102,8 @@ impl Sidecar {
             "--identity",
             identity,
         ];
-        let process = Process::start(program, arguments, &[], None, &folder.path().join("log"));
+        let log = folder.path().join("log");
+        let process = Process::start(program, arguments, environment, None, &log);
         let mut sidecar = Self {
             process,
             api,

@@ -7,6 +7,7 @@
 pub use scope::Scope;
 
 mod ear;
+pub mod kubernetes;
 pub mod memory;
 pub mod postgres;
 pub mod redis;

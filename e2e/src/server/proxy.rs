@@ -11,6 +11,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::Notify,
     task::JoinSet,
 };
 
@@ -40,6 +41,7 @@ struct Shared {
     /// Counts the times that [`Fault::Stall`] was set: connections older than the last one are dead.
     stalls: AtomicUsize,
     accepted: AtomicUsize,
+    cut: Notify,
 }
 
 impl Proxy {
@@ -56,6 +58,7 @@ impl Proxy {
             fault: AtomicU8::new(Fault::None as u8),
             stalls: AtomicUsize::new(0),
             accepted: AtomicUsize::new(0),
+            cut: Notify::new(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, upstream, Arc::clone(&shared)));
@@ -74,6 +77,11 @@ impl Proxy {
     /// How many connections it took so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections that stand.
+    pub fn cut(&self) {
+        self.shared.cut.notify_waiters();
     }
 
     /// Misbehaves from now on.
@@ -98,12 +106,17 @@ async fn accept(listener: TcpListener, upstream: u16, shared: Arc<Shared>) {
 }
 
 async fn serve(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
+    // As a wire has it: what is written is on its way.
+    for stream in [&client, &server] {
+        let _ = stream.set_nodelay(true);
+    }
     let born = shared.stalls.load(Ordering::Relaxed);
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
         () = pass(from_client, to_server, &shared, born, false) => {}
         () = pass(from_server, to_client, &shared, born, true) => {}
+        () = shared.cut.notified() => {}
     }
 }
 

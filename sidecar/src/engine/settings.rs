@@ -46,6 +46,8 @@ pub struct Settings {
 pub struct BackendConfig {
     /// The policy it is for: the name of its directory of secrets.
     pub policy: PolicyName,
+    /// The namespace that the policy is in.
+    pub namespace: Namespace,
     /// Its spec in the policy.
     pub spec: pawl_crds::Backend,
     /// What keeps its keys apart from those of other policies.

@@ -7,12 +7,13 @@ use pawl_kit::{clock::Clock, secrets::SecretDir};
 use pawl_lock::{Backend, Owner};
 
 use crate::{
-    backend::memory::MemoryStore,
+    backend::{kubernetes::Budget, memory::MemoryStore},
     engine::{BackendConfig, OpenError, Opener},
 };
 use files::Files;
 
 mod files;
+mod kubernetes;
 mod postgres;
 mod redis;
 mod redlock;
@@ -22,6 +23,8 @@ pub struct Backends {
     memory: MemoryStore,
     secrets: Option<SecretDir>,
     identity: Owner,
+    /// What the API server is asked, by all policies together.
+    budget: Budget,
     clock: Clock,
 }
 
@@ -37,6 +40,7 @@ impl Backends {
             ),
             secrets: secrets.map(SecretDir::new),
             identity,
+            budget: Budget::default(),
             clock: clock.clone(),
         }
     }
@@ -60,6 +64,7 @@ impl Opener for Backends {
             Some(Chosen::Postgres(postgres)) => {
                 postgres::open(postgres, config, &files, &self.identity, &self.clock)
             }
+            Some(Chosen::Kubernetes(_)) => Ok(kubernetes::open(config, &self.budget, &self.clock)),
             Some(chosen) => Err(not_built(chosen.kind().as_str())),
             None => Err(OpenError {
                 reason: reasons::INVALID,

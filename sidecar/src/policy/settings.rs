@@ -10,7 +10,7 @@ use pawl_lock::{
 };
 
 use crate::{
-    backend::Scope,
+    backend::{Scope, kubernetes},
     engine::{BackendConfig, Origin, Settings},
 };
 
@@ -70,7 +70,7 @@ pub fn settings(policy: &LockPolicy, origin: Origin) -> Result<Settings, Unusabl
     let lease_ttl = ttl("spec.lease.ttl", lease.ttl)?;
     let max_ttl = ttl("spec.lease.maxTtl", lease.max_ttl)?;
     Ok(Settings {
-        terms: Arc::new(terms(lease, acquire)),
+        terms: Arc::new(terms(lease, acquire, backend)),
         ttl: lease_ttl,
         max_ttl,
         renew: match lease.renew {
@@ -87,6 +87,7 @@ pub fn settings(policy: &LockPolicy, origin: Origin) -> Result<Settings, Unusabl
         backend: BackendConfig {
             spec: backend.clone(),
             policy: name.clone(),
+            namespace: namespace.clone(),
             scope,
             ttl: lease_ttl,
             max_ttl,
@@ -97,7 +98,11 @@ pub fn settings(policy: &LockPolicy, origin: Origin) -> Result<Settings, Unusabl
     })
 }
 
-fn terms(lease: &pawl_crds::Lease, acquire: &pawl_crds::Acquire) -> Terms {
+fn terms(
+    lease: &pawl_crds::Lease,
+    acquire: &pawl_crds::Acquire,
+    backend: &pawl_crds::Backend,
+) -> Terms {
     let (shortest, longest) = CALL_TIMEOUT;
     Terms {
         order: match acquire.order {
@@ -113,7 +118,11 @@ fn terms(lease: &pawl_crds::Lease, acquire: &pawl_crds::Acquire) -> Terms {
             factor: acquire.retry.factor,
             is_jittered: acquire.retry.jitter == pawl_crds::Jitter::Full,
         },
-        poll: POLL,
+        poll: if backend.kubernetes.is_some() {
+            kubernetes::POLL
+        } else {
+            POLL
+        },
         call_timeout: (lease.ttl.as_std() / 3).clamp(shortest, longest),
     }
 }
