@@ -4,6 +4,7 @@
 pub mod certs;
 pub mod clock;
 pub mod holder;
+pub mod kubernetes;
 pub mod pgbouncer;
 mod ports;
 pub mod postgres;
