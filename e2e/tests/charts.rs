@@ -3,6 +3,13 @@
 //! Needs helm (`scripts/need-cluster`), promtool (Debian's `prometheus`), and for the tests of `server` the components of
 //! Kubernetes (`scripts/need-cluster`) with `etcd-server`. `PAWL_BLESS=1` renews the golden files.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "helpers of tests, and tables of cases"
+)]
+
 #[path = "charts/alerts.rs"]
 mod alerts;
 #[path = "charts/definition.rs"]

@@ -1,6 +1,8 @@
 //! The Grafana dashboard asks a real Prometheus, which scrapes real sidecars: each query is understood, and shows something
 //! after some locks.
 
+#![allow(clippy::panic, reason = "helpers of tests")]
+
 use std::time::Duration;
 
 use hyper::Method;

@@ -69,8 +69,9 @@ impl Cluster {
             "--kubeconfig",
             &kubeconfig,
         ];
-        let said = self.helm.run(fixed.iter().chain(arguments));
-        assert!(said.is_ok(), "helm {verb} {chart}: {}", said.unwrap_err());
+        if let Err(error) = self.helm.run(fixed.iter().chain(arguments)) {
+            panic!("helm {verb} {chart}: {error}");
+        }
     }
 
     /// A client that the API server takes for this user.
