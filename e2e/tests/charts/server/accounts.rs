@@ -14,11 +14,13 @@ use kube::{
         PostParams,
     },
 };
+use pawl_operator::check::check;
 use serde_json::{Value, json};
 
 use super::{Cluster, NAMESPACE, locks};
 
 pub(super) const OPERATOR: &str = "system:serviceaccount:pawl-system:pawl-operator";
+const CHECK: &str = "system:serviceaccount:pawl-system:pawl-check";
 /// How long an admission policy may take to be in force.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,6 +29,7 @@ async fn each_account_may_do_what_it_is_for_and_nothing_else() {
     let cluster = Cluster::installed().await;
     the_operator_may_write_its_own_objects_and_read_no_secret(&cluster).await;
     locks::who_locks_by_leases_may_write_only_those_with_the_prefix(&cluster).await;
+    the_check_says_why_the_webhook_is_not_there(&cluster, "failed calling webhook").await;
     // The webhook would refuse pods with the label: nobody answers there.
     let hooks: Api<MutatingWebhookConfiguration> = Api::all(cluster.server.client());
     hooks
@@ -35,6 +38,7 @@ async fn each_account_may_do_what_it_is_for_and_nothing_else() {
         .expect("the administrator may");
     the_operator_may_poke_labelled_pods_and_nothing_else(&cluster).await;
     the_check_may_only_try(&cluster).await;
+    the_check_says_why_the_webhook_is_not_there(&cluster, "no webhook reviews pods").await;
 }
 
 fn pod(name: &str, labels: &Value) -> Value {
@@ -281,9 +285,17 @@ async fn the_operator_may_write_its_own_objects_and_read_no_secret(cluster: &Clu
     );
 }
 
+/// `pawl-operator check-webhook`, by its own account; no operator runs here, so it never works.
+async fn the_check_says_why_the_webhook_is_not_there(cluster: &Cluster, why: &str) {
+    let client = cluster.client_as(CHECK);
+    let outcome = check(client, NAMESPACE, Duration::from_secs(6)).await;
+    let error = outcome.expect_err("nobody answers").to_string();
+    assert!(error.contains(why), "{error}");
+}
+
 /// The startup check's account tries to make pods; it cannot make one.
 async fn the_check_may_only_try(cluster: &Cluster) {
-    let check = cluster.client_as("system:serviceaccount:pawl-system:pawl-check");
+    let check = cluster.client_as(CHECK);
     let pods: Api<Pod> = Api::namespaced(check.clone(), NAMESPACE);
     let tries = std::cell::Cell::new(0);
     let create = || {
