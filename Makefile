@@ -15,7 +15,7 @@ ARGS ?=
 JOBS ?= $(shell nproc)
 
 CARGO := cargo
-PACKAGES := redis-server postgresql pgbouncer etcd-server chromium python3-venv iproute2 util-linux gcc
+PACKAGES := redis-server postgresql etcd-server prometheus pgbouncer chromium python3-venv iproute2 util-linux gcc
 
 .PHONY: help
 help: ## list the targets

@@ -61,6 +61,10 @@ pub struct Options {
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub in_flight: u32,
 
+    /// Take a new connection for each operation, so that a Service spreads them over its pods
+    #[arg(long)]
+    pub reconnect: bool,
+
     /// Report as JSON
     #[arg(long)]
     pub json: bool,
@@ -139,9 +143,9 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadE
             clients[turn % clients.len()].clone(),
             users[turn % users.len()].clone(),
         );
-        let amount = options.amount;
+        let (amount, reconnect) = (options.amount, options.reconnect);
         running.spawn(async move {
-            let result = operation(&client, &user, amount).await;
+            let result = operation(&client, &user, amount, reconnect).await;
             drop(permit);
             (due.elapsed(), result)
         });
@@ -220,9 +224,19 @@ async fn open_accounts(
 }
 
 /// One deduction; the error is the problem's code, or that there was no answer.
-async fn operation(client: &Client, user: &str, amount: i64) -> Result<(), String> {
+async fn operation(
+    client: &Client,
+    user: &str,
+    amount: i64,
+    reconnect: bool,
+) -> Result<(), String> {
     let body = json!({"userId": user, "amount": amount});
-    match client.post("/api/deduct", &body, &[], ANSWER).await {
+    let headers: &[_] = if reconnect {
+        &[("connection", "close")]
+    } else {
+        &[]
+    };
+    match client.post("/api/deduct", &body, headers, ANSWER).await {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => {
             let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
@@ -303,6 +317,7 @@ mod tests {
             accounts: 1,
             amount: 1,
             in_flight: 1,
+            reconnect: false,
             json: false,
         }
     }

@@ -1,5 +1,6 @@
 //! Tests of Pawl that need several processes, and what they are made of.
 //!
+//! * [`chart`]: the charts: their values with what documents them, and what helm makes of them.
 //! * [`mod@conformance`]: one list of cases that every backend passes on a real server.
 //! * [`nemesis`], [`history`]: workers under faults, what they saw, and whether it may have been.
 //! * [`http`], [`sidecar`]: sidecars as processes, and a client that speaks HTTP to them.
@@ -13,6 +14,7 @@
     reason = "what fails in a test says so by a panic"
 )]
 
+pub mod chart;
 pub mod conformance;
 pub mod history;
 pub mod http;

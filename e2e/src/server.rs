@@ -9,6 +9,7 @@ pub mod pgbouncer;
 mod ports;
 pub mod postgres;
 mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod redlock;
