@@ -34,7 +34,7 @@ use super::{Process, Program, certs::Authority, free_port};
 pub use access::{Access, Account, Rule};
 
 mod access;
-mod objects;
+pub mod objects;
 
 const ETCD: Program = Program {
     name: "etcd",
