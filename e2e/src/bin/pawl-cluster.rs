@@ -29,6 +29,8 @@ enum Action {
         /// The archive.
         archive: PathBuf,
     },
+    /// Build the images that the tests use and give them to it.
+    Images,
     /// Be the node's first process. `up` calls this.
     #[command(hide = true)]
     Node,
@@ -61,6 +63,7 @@ async fn act(layout: &Layout, action: Action) -> Result<()> {
             Ok(())
         }
         Action::LoadImage { archive } => images::load(layout, &archive),
+        Action::Images => images::load_all(layout),
         Action::Node => node::serve(layout),
     }
 }

@@ -36,6 +36,13 @@ impl Files {
         Ok(files)
     }
 
+    /// And this file with its libraries.
+    pub(super) fn with_file(mut self, file: &Path) -> Result<Self> {
+        self.add_libraries(file)?;
+        self.0.insert(file.to_owned());
+        Ok(self)
+    }
+
     /// And everything in this folder.
     pub(super) fn with_folder(mut self, folder: &Path) -> Result<Self> {
         for entry in fs::read_dir(folder).map_err(at(folder))?.flatten() {
@@ -43,20 +50,18 @@ impl Files {
             let kind = entry.file_type().map_err(at(&path))?;
             if kind.is_dir() {
                 self = self.with_folder(&path)?;
-            } else {
-                if path.extension().is_some_and(|ending| ending == "so") {
-                    self.add_libraries(&path)?;
-                }
+            } else if path.exists() {
                 self.0.insert(path);
             }
         }
         Ok(self)
     }
 
-    /// As an image; `scripts` go to `/usr/local/bin`.
-    pub(super) fn into_recipe(self, name: &str, scripts: &[&str]) -> Recipe {
+    /// As an image that runs a command; `scripts` go to `/usr/local/bin`.
+    pub(super) fn into_recipe(self, name: &str, command: &str, scripts: &[&str]) -> Recipe {
         let images = Layout::checkout().join("e2e/cluster/images");
-        let mut recipe = Recipe::new(name, images.join("debian.Dockerfile"));
+        let mut recipe =
+            Recipe::new(name, images.join("debian.Dockerfile")).argument("COMMAND", command);
         for file in &self.0 {
             recipe = recipe.file(file, &format!("rootfs{}", file.display()));
         }
