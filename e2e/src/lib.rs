@@ -4,6 +4,7 @@
 //! * [`mod@conformance`]: one list of cases that every backend passes on a real server.
 //! * [`nemesis`], [`history`]: workers under faults, what they saw, and whether it may have been.
 //! * [`http`], [`sidecar`]: sidecars as processes, and a client that speaks HTTP to them.
+//! * [`cluster`]: a one-node Kubernetes cluster on this machine.
 //! * [`server`]: real servers on free ports of the loopback, ended with the test process whatever happens to it.
 //!
 //! Nothing here is part of a release; the crate may use anything of the workspace.
@@ -15,6 +16,7 @@
 )]
 
 pub mod chart;
+pub mod cluster;
 pub mod conformance;
 pub mod history;
 pub mod http;

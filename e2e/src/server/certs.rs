@@ -49,10 +49,33 @@ impl Authority {
     /// # Panics
     /// If a name is not one.
     pub fn issue(&self, names: &[&str], is_expired: bool) -> Identity {
+        let subject = names.first().copied().unwrap_or_default();
+        self.issue_to(subject, None, names, is_expired)
+    }
+
+    /// A certificate for a client that is known by its common name and its organisation, such as a user of Kubernetes and
+    /// its group.
+    ///
+    /// # Panics
+    /// If the random source fails.
+    pub fn issue_client(&self, name: &str, organisation: &str) -> Identity {
+        self.issue_to(name, Some(organisation), &[], false)
+    }
+
+    fn issue_to(
+        &self,
+        subject: &str,
+        organisation: Option<&str>,
+        names: &[&str],
+        is_expired: bool,
+    ) -> Identity {
         let alternatives: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(alternatives).expect("they are names");
-        let subject = names.first().copied().unwrap_or_default();
         params.distinguished_name.push(DnType::CommonName, subject);
+        if let Some(organisation) = organisation {
+            let name = DnType::OrganizationName;
+            params.distinguished_name.push(name, organisation);
+        }
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,

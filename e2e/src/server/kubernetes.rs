@@ -40,7 +40,7 @@ pub use front::{Front, Trouble};
 
 mod access;
 mod front;
-mod objects;
+pub mod objects;
 
 const ETCD: Program = Program {
     name: "etcd",

@@ -300,6 +300,15 @@ pub fn boot_clock() -> pawl_lock::Instant {
     pawl_lock::Instant::from_nanos(part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec))
 }
 
+/// The folder of the package's newest version, `/usr/lib/postgresql/<version>`.
+///
+/// # Panics
+/// If the package is missing, with the command that installs it.
+pub fn home() -> &'static Path {
+    let programs = programs();
+    programs.parent().unwrap_or(programs)
+}
+
 /// Where the package put the server's programs, the newest version first.
 fn programs() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();

@@ -26,7 +26,7 @@ impl KubernetesServer {
     /// # Panics
     /// If one is not an object or the server refuses it.
     pub async fn apply(&self, documents: &str) {
-        self.apply_values(&documents_of(documents)).await;
+        apply(&self.client(), documents).await;
     }
 
     /// Makes sure that a namespace is there.
@@ -50,12 +50,27 @@ impl KubernetesServer {
     }
 
     pub(super) async fn apply_values(&self, objects: &[Value]) {
-        let client = self.client();
-        for object in objects {
-            let object: DynamicObject =
-                serde_json::from_value(object.clone()).expect("it is an object");
-            apply_one(&client, &object).await;
-        }
+        apply_values(&self.client(), objects).await;
+    }
+}
+
+/// Applies YAML documents through a client, as `kubectl apply --server-side --force-conflicts` does, and waits until custom
+/// resource definitions among them are served.
+///
+/// # Panics
+/// If one is not an object or the server refuses it.
+pub async fn apply(client: &Client, documents: &str) {
+    apply_values(client, &documents_of(documents)).await;
+}
+
+/// The same for objects.
+///
+/// # Panics
+/// If one is not an object or the server refuses it.
+pub async fn apply_values(client: &Client, objects: &[Value]) {
+    for object in objects {
+        let object = serde_json::from_value(object.clone()).expect("it is an object");
+        apply_one(client, &object).await;
     }
 }
 
