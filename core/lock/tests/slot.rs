@@ -378,6 +378,47 @@ fn those_who_wait_here_for_a_hold_that_is_lost_take_a_place_before_others_are_to
 }
 
 #[test]
+fn a_hold_that_is_about_to_end_is_let_go_with_the_next_attempt_instead_of_renewed_too_late() {
+    let mut story = Story::new(Order::Fifo);
+    story.acquire(Mode::Exclusive, 0, Renew::Manual);
+    let (call, _) = story.call();
+    story.answer(call, granted(7, None));
+    let lease = story.grant().lease;
+    story
+        .after(1_000)
+        .acquire(Mode::Exclusive, 60_000, Renew::Auto);
+    // 98 ms of the hold are left: an answer to a renewal might come too late, and the waiter's place with it.
+    story.after(8_800).release(lease);
+    let Call::Release(release) = story.call().1 else {
+        panic!("a release")
+    };
+    let place = release.next.and_then(|next| next.place).expect("a place");
+    assert_eq!(place.age, Duration::from_millis(8_800));
+}
+
+#[test]
+fn those_behind_one_whose_patience_ends_now_take_their_place_with_its_call() {
+    let (mut story, lease) = Story::held(7);
+    story.acquire(Mode::Exclusive, 500, Renew::Auto);
+    story.on(Event::Wanted(wanted(0)));
+    story
+        .after(100)
+        .acquire(Mode::Exclusive, 60_000, Renew::Auto);
+    // The first one's patience is over at the very instant at which the hold goes to the one that waits elsewhere.
+    story.on(Event::Wanted(wanted(200)));
+    story.after(400).release(lease);
+    let Call::Release(release) = story.call().1 else {
+        panic!("a release")
+    };
+    let place = release.next.and_then(|next| next.place).expect("a place");
+    assert_eq!(
+        place.age,
+        Duration::from_millis(400),
+        "its own age, not that of the one that leaves"
+    );
+}
+
+#[test]
 fn a_waiter_that_left_holds_nothing_and_the_hold_goes_back_at_once() {
     let mut story = Story::new(Order::Fifo);
     let waiter = story.acquire(Mode::Exclusive, 5_000, Renew::Auto);

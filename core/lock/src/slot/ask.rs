@@ -38,14 +38,19 @@ impl Slot {
             return None;
         }
         let front = self.queue.front()?;
+        // Who only tries takes no place, but those behind take theirs with this call, or later ones elsewhere pass them.
+        let patient = self
+            .queue
+            .first_patient(now)
+            .filter(|patient| patient.mode == front.mode);
         let attempt = Attempt {
             id: self.ids.next_id(),
             mode: front.mode,
             ttl: front.ttl,
             owner: front.owner.clone(),
-            arrived: front.arrived,
+            arrived: patient.unwrap_or(front).arrived,
             is_yielding,
-            is_placed: front.is_patient(now),
+            is_placed: patient.is_some(),
             called: now,
             failures: 0,
             is_loose: false,

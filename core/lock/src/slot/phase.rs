@@ -145,6 +145,12 @@ impl Hold {
     pub(super) fn is_fresh_for(&self, now: Instant, ttl: Ttl) -> bool {
         self.attempt.ttl >= ttl && self.deadline.left(now) >= Deadline::validity(ttl) / 2
     }
+
+    /// Whether so little of it is left that a renewal may be answered too late to count, with the waiters' place gone: an
+    /// eighth.
+    pub(super) fn is_ending(&self, now: Instant) -> bool {
+        self.deadline.left(now) < Deadline::validity(self.attempt.ttl) / 8
+    }
 }
 
 fn third(called: Instant, ttl: Ttl) -> Instant {

@@ -52,7 +52,7 @@ impl Waiter {
     }
 
     /// Whether it came to wait, or only to try.
-    pub(super) fn is_patient(&self, now: Instant) -> bool {
+    fn is_patient(&self, now: Instant) -> bool {
         self.wait_until > now
     }
 }
@@ -77,6 +77,11 @@ impl Queue {
 
     pub(super) fn front(&self) -> Option<&Waiter> {
         self.waiters.front()
+    }
+
+    /// The first that came to wait and still does. The others before it are few: they go with the next answer.
+    pub(super) fn first_patient(&self, now: Instant) -> Option<&Waiter> {
+        self.waiters.iter().find(|waiter| waiter.is_patient(now))
     }
 
     pub(super) fn pop(&mut self) -> Option<Waiter> {

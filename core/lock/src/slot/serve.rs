@@ -51,7 +51,11 @@ impl Slot {
             return Admission::Blocked;
         }
         if !hold.is_fresh_for(now, waiter.ttl) {
-            return Admission::Renewed;
+            return if is_free && hold.is_ending(now) {
+                Admission::Elsewhere
+            } else {
+                Admission::Renewed
+            };
         }
         Admission::Granted(token)
     }

@@ -365,7 +365,7 @@ impl World {
                 if let Some(id) = picked(self.waiters.keys(), pick) {
                     let sidecar = self.waiters.remove(&id).expect("picked").sidecar;
                     // Only what a paused sidecar has not heard of may race with the departure.
-                    if self.now < self.sidecars[sidecar].paused_until {
+                    if self.is_deaf(sidecar) {
                         self.left.insert(id);
                     } else {
                         self.gone.insert(id);
@@ -443,11 +443,19 @@ impl World {
         );
     }
 
+    /// Whether a sidecar hears of events only later: it sleeps, or its pause is over at this instant and what came
+    /// meanwhile is not given to it yet.
+    fn is_deaf(&self, number: usize) -> bool {
+        let sidecar = &self.sidecars[number];
+        self.now < sidecar.paused_until || !sidecar.backlog.is_empty()
+    }
+
     /// Gives a sidecar an event, now or when it wakes, and does what its slot asks for.
     fn give(&mut self, number: usize, event: Event) {
         let now = self.now;
+        let is_deaf = self.is_deaf(number);
         let sidecar = &mut self.sidecars[number];
-        if now < sidecar.paused_until || !sidecar.backlog.is_empty() {
+        if is_deaf {
             sidecar.backlog.push(event);
             return;
         }
