@@ -1,5 +1,5 @@
 //! Slots against a reference lock, in a world where requests and answers are lost and late, sidecars sleep, and callers come, leave and
-//! forget. At least ten thousand generated cases; a failing one is shrunk, printed, and kept in `proptest-regressions/`.
+//! forget. At least ten thousand generated cases; a failing one is shrunk, printed, and kept in `world/seeds.txt`.
 
 #![allow(
     missing_docs,
@@ -8,17 +8,22 @@
     reason = "a test program"
 )]
 
+#[path = "world/laws.rs"]
+mod laws;
+#[path = "world/plan.rs"]
+mod plan;
 #[path = "world/run.rs"]
 mod run;
 #[path = "world/server.rs"]
 mod server;
 
 use pawl_lock::lease::Order;
+use plan::{Do, Fate, terms};
 use proptest::{
     prelude::*,
     test_runner::{FailurePersistence, FileFailurePersistence},
 };
-use run::{Do, Fate, World, terms};
+use run::World;
 
 const SIDECARS: usize = 3;
 

@@ -8,67 +8,19 @@ use std::{
 };
 
 use pawl_lock::{
-    BackendError, HoldId, Instant, Key, LeaseRef, LeaseState, LossReason, Ttl,
-    lease::{Mode, Order, Renew},
+    BackendError, HoldId, Instant, Key, LeaseRef,
+    lease::{Mode, Order},
     name::HoldIds,
-    slot::{
-        Acquire, Action, Answer, Backoff, Call, CallId, Event, LeaseChange, RenewId, Slot, Terms,
-        WaiterId,
-    },
+    slot::{Action, Answer, Call, CallId, Event, LeaseChange, RenewId, Slot, Terms, WaiterId},
 };
 
-use crate::server::{Server, Tell, owner};
-
-/// What happens from outside, `after` the previous one.
-#[derive(Clone, Debug)]
-pub(crate) enum Do {
-    Acquire {
-        sidecar: usize,
-        shared: bool,
-        ttl_ms: u64,
-        wait_ms: u64,
-        manual: bool,
-        max_hold_ms: u64,
-    },
-    Cancel {
-        pick: usize,
-    },
-    Release {
-        pick: usize,
-        confirm: bool,
-    },
-    Renew {
-        pick: usize,
-        ttl_ms: Option<u64>,
-    },
-    Revoke {
-        pick: usize,
-    },
-    Pause {
-        sidecar: usize,
-        ms: u64,
-    },
-    Fate {
-        sidecar: usize,
-        fate: Fate,
-    },
-    Drain {
-        sidecar: usize,
-    },
-}
-
-/// What happens to the next call of a sidecar.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fate {
-    RequestLost,
-    AnswerLost,
-    RequestLate(u64),
-    AnswerLate(u64),
-    Refused,
-}
+use crate::{
+    plan::{Do, Fate},
+    server::{Server, Tell},
+};
 
 #[derive(Debug)]
-enum Happening {
+pub(crate) enum Happening {
     Do(Do),
     Arrive {
         sidecar: usize,
@@ -97,53 +49,53 @@ enum Happening {
     },
 }
 
-struct Sidecar {
-    slot: Slot,
-    paused_until: Instant,
+pub(crate) struct Sidecar {
+    pub(crate) slot: Slot,
+    pub(crate) paused_until: Instant,
     backlog: Vec<Event>,
-    fate: Option<Fate>,
+    pub(crate) fate: Option<Fate>,
     calls: BTreeMap<CallId, Call>,
     wake: Option<Instant>,
-    renewals: BTreeSet<RenewId>,
-    is_draining: bool,
+    pub(crate) renewals: BTreeSet<RenewId>,
+    pub(crate) is_draining: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Waiting {
-    sidecar: usize,
-    since: Instant,
-    mode: Mode,
-    is_patient: bool,
+pub(crate) struct Waiting {
+    pub(crate) sidecar: usize,
+    pub(crate) since: Instant,
+    pub(crate) mode: Mode,
+    pub(crate) is_patient: bool,
 }
 
 /// The world, and what is known of it.
 pub(crate) struct World {
-    now: Instant,
-    order: Order,
-    server: Server,
-    sidecars: Vec<Sidecar>,
-    happenings: BinaryHeap<Reverse<(Instant, u64)>>,
-    pending: BTreeMap<u64, Happening>,
-    sequence: u64,
-    waiters: BTreeMap<WaiterId, Waiting>,
+    pub(crate) now: Instant,
+    pub(crate) order: Order,
+    pub(crate) server: Server,
+    pub(crate) sidecars: Vec<Sidecar>,
+    pub(crate) happenings: BinaryHeap<Reverse<(Instant, u64)>>,
+    pub(crate) pending: BTreeMap<u64, Happening>,
+    pub(crate) sequence: u64,
+    pub(crate) waiters: BTreeMap<WaiterId, Waiting>,
     /// Callers that are gone: what they get by a race is the registry's to give back.
-    left: BTreeSet<WaiterId>,
+    pub(crate) left: BTreeSet<WaiterId>,
     /// Callers that the slot knows to be gone: they get nothing.
-    gone: BTreeSet<WaiterId>,
-    made: u64,
-    leases: BTreeMap<(usize, LeaseRef), Mode>,
-    lost: BTreeSet<(usize, LeaseRef)>,
-    tokens: BTreeMap<u64, Mode>,
+    pub(crate) gone: BTreeSet<WaiterId>,
+    pub(crate) made: u64,
+    pub(crate) leases: BTreeMap<(usize, LeaseRef), Mode>,
+    pub(crate) lost: BTreeSet<(usize, LeaseRef)>,
+    pub(crate) tokens: BTreeMap<u64, Mode>,
     /// Whether the order of service is strict: nothing fails, and all ask for exclusive mode (a sidecar has one place in
     /// the queue, that of its first waiter, so behind a shared one of its own an exclusive waiter has none yet).
-    is_strict: bool,
+    pub(crate) is_strict: bool,
     pub(crate) grants: u32,
     pub(crate) refusals: u32,
     pub(crate) losses: u32,
     pub(crate) unknowns: u32,
 }
 
-const LATENCY: Duration = Duration::from_millis(2);
+pub(crate) const LATENCY: Duration = Duration::from_millis(2);
 
 impl World {
     pub(crate) fn new(sidecars: usize, terms: Terms) -> Self {
@@ -186,7 +138,7 @@ impl World {
         }
     }
 
-    fn at(&mut self, after: Duration, what: Happening) {
+    pub(crate) fn at(&mut self, after: Duration, what: Happening) {
         self.sequence += 1;
         self.happenings
             .push(Reverse((self.now.saturating_add(after), self.sequence)));
@@ -325,92 +277,6 @@ impl World {
         }
     }
 
-    fn act(&mut self, what: Do) {
-        match what {
-            Do::Acquire {
-                sidecar,
-                shared,
-                ttl_ms,
-                wait_ms,
-                manual,
-                max_hold_ms,
-            } => {
-                self.made += 1;
-                let waiter = WaiterId(self.made);
-                let mode = if shared {
-                    Mode::Shared
-                } else {
-                    Mode::Exclusive
-                };
-                let acquire = Acquire {
-                    waiter,
-                    mode,
-                    ttl: Ttl::try_new(Duration::from_millis(ttl_ms)).expect("a ttl"),
-                    wait_until: self.now.saturating_add(Duration::from_millis(wait_ms)),
-                    renew: if manual { Renew::Manual } else { Renew::Auto },
-                    max_hold: Duration::from_millis(max_hold_ms),
-                    is_attached: false,
-                    owner: owner(),
-                };
-                let waiting = Waiting {
-                    sidecar,
-                    since: self.now,
-                    mode,
-                    is_patient: wait_ms > 0,
-                };
-                self.waiters.insert(waiter, waiting);
-                self.give(sidecar, Event::Acquire(acquire));
-            }
-            Do::Cancel { pick } => {
-                if let Some(id) = picked(self.waiters.keys(), pick) {
-                    let sidecar = self.waiters.remove(&id).expect("picked").sidecar;
-                    // Only what a paused sidecar has not heard of may race with the departure.
-                    if self.is_deaf(sidecar) {
-                        self.left.insert(id);
-                    } else {
-                        self.gone.insert(id);
-                    }
-                    self.give(sidecar, Event::Cancel(id));
-                }
-            }
-            Do::Release { pick, confirm } => {
-                if let Some((sidecar, lease)) = picked(self.leases.keys(), pick) {
-                    self.leases.remove(&(sidecar, lease));
-                    self.give(sidecar, Event::Release { lease, confirm });
-                }
-            }
-            Do::Renew { pick, ttl_ms } => {
-                if let Some((sidecar, lease)) = picked(self.leases.keys(), pick) {
-                    self.made += 1;
-                    let id = RenewId(self.made);
-                    let ttl =
-                        ttl_ms.map(|ms| Ttl::try_new(Duration::from_millis(ms)).expect("a ttl"));
-                    self.sidecars[sidecar].renewals.insert(id);
-                    self.give(sidecar, Event::Renew { lease, id, ttl });
-                }
-            }
-            Do::Revoke { pick } => {
-                if let Some((sidecar, lease)) = picked(self.leases.keys(), pick) {
-                    self.give(
-                        sidecar,
-                        Event::Revoke {
-                            lease,
-                            reason: LossReason::Sibling,
-                        },
-                    );
-                }
-            }
-            Do::Pause { sidecar, ms } => {
-                let until = self.now.saturating_add(Duration::from_millis(ms));
-                let paused = &mut self.sidecars[sidecar].paused_until;
-                *paused = (*paused).max(until);
-                self.at(Duration::from_millis(ms), Happening::Resume { sidecar });
-            }
-            Do::Fate { sidecar, fate } => self.sidecars[sidecar].fate = Some(fate),
-            Do::Drain { sidecar } => self.give(sidecar, Event::Drain(LossReason::Draining)),
-        }
-    }
-
     /// A request reaches the server.
     fn serve(&mut self, sidecar: usize, call: CallId, what: &Call, fate: Option<Fate>) {
         let mut tells = Vec::new();
@@ -445,13 +311,13 @@ impl World {
 
     /// Whether a sidecar hears of events only later: it sleeps, or its pause is over at this instant and what came
     /// meanwhile is not given to it yet.
-    fn is_deaf(&self, number: usize) -> bool {
+    pub(crate) fn is_deaf(&self, number: usize) -> bool {
         let sidecar = &self.sidecars[number];
         self.now < sidecar.paused_until || !sidecar.backlog.is_empty()
     }
 
     /// Gives a sidecar an event, now or when it wakes, and does what its slot asks for.
-    fn give(&mut self, number: usize, event: Event) {
+    pub(crate) fn give(&mut self, number: usize, event: Event) {
         let now = self.now;
         let is_deaf = self.is_deaf(number);
         let sidecar = &mut self.sidecars[number];
@@ -551,101 +417,10 @@ impl World {
             Action::Confirmed { .. } => {}
         }
     }
-
-    fn granted(&mut self, number: usize, waiter: WaiterId, grant: &pawl_lock::lease::Grant) {
-        self.grants += 1;
-        assert!(
-            !self.sidecars[number].is_draining,
-            "a draining sidecar grants nothing"
-        );
-        assert!(
-            !self.gone.contains(&waiter),
-            "a waiter that left gets nothing"
-        );
-        if self.left.remove(&waiter) {
-            let is_asleep = self.now < self.sidecars[number].paused_until;
-            assert!(
-                !is_asleep,
-                "only what was asked for before it left may race"
-            );
-            self.give(
-                number,
-                Event::Release {
-                    lease: grant.lease,
-                    confirm: false,
-                },
-            );
-            return;
-        }
-        let waiting = self
-            .waiters
-            .remove(&waiter)
-            .expect("each waiter is answered once");
-        assert_eq!(waiting.mode, grant.mode);
-        assert!(!grant.deadline.is_over(self.now), "a grant is alive");
-        let token = grant.token.get();
-        assert!(!self.tokens.contains_key(&token), "tokens are unique");
-        let earlier = self
-            .tokens
-            .iter()
-            .filter(|(_, mode)| !mode.is_compatible(grant.mode));
-        let highest = earlier.map(|(token, _)| *token).max().unwrap_or(0);
-        assert!(token > highest, "tokens climb: {token} after {highest}");
-        self.tokens.insert(token, grant.mode);
-        self.leases.insert((number, grant.lease), grant.mode);
-        if self.is_strict && self.order == Order::Fifo && waiting.is_patient {
-            // The older ones had time enough to make themselves known.
-            let slack = LATENCY * 4;
-            let passed = self.waiters.values().find(|other| {
-                other.is_patient
-                    && other.since.saturating_add(slack) < waiting.since
-                    && !other.mode.is_compatible(waiting.mode)
-            });
-            assert!(
-                passed.is_none(),
-                "first come, first served: {passed:?} before {waiting:?}"
-            );
-        }
-    }
-
-    /// One believer: what each sidecar would answer now, also one that is paused and answers when it wakes.
-    fn check(&self) {
-        let believed: Vec<_> = self
-            .leases
-            .iter()
-            .filter(|((sidecar, lease), _)| {
-                let view = self.sidecars[*sidecar].slot.lease(self.now, *lease);
-                view.is_some_and(|view| {
-                    matches!(view.state, LeaseState::Held | LeaseState::Uncertain)
-                })
-            })
-            .collect();
-        for (index, (one, mode)) in believed.iter().enumerate() {
-            for (other, other_mode) in &believed[index + 1..] {
-                assert!(
-                    mode.is_compatible(**other_mode),
-                    "two believers at {:?}: {one:?} {other:?}",
-                    self.now
-                );
-            }
-        }
-    }
 }
 
 fn sidecar_of(hold: HoldId) -> usize {
     usize::try_from(hold.bits() >> 64).expect("a small number") - 1
-}
-
-fn picked<'a, T: Copy + 'a>(
-    mut from: impl ExactSizeIterator<Item = &'a T>,
-    pick: usize,
-) -> Option<T> {
-    let count = from.len();
-    if count == 0 {
-        None
-    } else {
-        from.nth(pick % count).copied()
-    }
 }
 
 fn refused(call: &Call) -> Answer {
@@ -664,23 +439,5 @@ fn failed(call: &Call, error: BackendError) -> Answer {
         Call::Renew(_) => Answer::Renew(Err(error)),
         Call::Release(_) => Answer::Release(Err(error)),
         Call::Abandon(_) => Answer::Abandon(Err(error)),
-    }
-}
-
-/// Terms that make the faults bite within seconds.
-pub(crate) fn terms(order: Order, lock_delay_ms: u64, retain_ms: u64) -> Terms {
-    Terms {
-        order,
-        lock_delay: Duration::from_millis(lock_delay_ms),
-        retain: Duration::from_millis(retain_ms),
-        idle: None,
-        retry: Backoff {
-            initial: Duration::from_millis(20),
-            max: Duration::from_millis(500),
-            factor: 2,
-            is_jittered: true,
-        },
-        poll: Duration::from_millis(400),
-        call_timeout: Duration::from_millis(300),
     }
 }
