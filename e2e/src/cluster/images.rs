@@ -170,11 +170,10 @@ fn sum(recipe: &Recipe) -> Result<String> {
             metadata.mtime_nsec()
         ));
     }
-    let digits: String = hash
-        .finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(digits)
+    let digest = hash.finalize();
+    let first = digest.iter().take(8);
+    Ok(format!(
+        "{:016x}",
+        first.fold(0_u64, |digits, byte| digits << 8 | u64::from(*byte))
+    ))
 }
