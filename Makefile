@@ -65,8 +65,9 @@ bless: ## renew the golden files after a change that is meant
 	PAWL_BLESS=1 $(CARGO) test --locked -j $(JOBS) --workspace golden
 
 .PHONY: needs-test
-needs-test: ## install what the tests need (asks for root)
+needs-test: ## install what the tests need (asks for root) and build the programs of the test cluster (needs Go)
 	scripts/need-packages $(PACKAGES)
+	scripts/need-cluster
 
 .PHONY: needs-bench
 needs-bench: ## install what the measurements need (asks for root)
