@@ -22,8 +22,10 @@ pub mod reasons {
     pub const INVALID: &str = "Invalid";
     /// `Accepted`: a Secret that it names does not exist or lacks a key. Told by the kubelet, not read by us.
     pub const SECRET_MISSING: &str = "SecretMissing";
-    /// `Accepted`: two policies of one pod ask for things that exclude each other.
+    /// `Accepted`: the name of its `ConfigMap` is taken by one that the operator did not make.
     pub const CONFLICT: &str = "Conflict";
+    /// `Accepted`: the sidecars' version has no such backend.
+    pub const BACKEND_NOT_BUILT: &str = "BackendNotBuilt";
 
     /// `BackendReady`: all is well.
     pub const CONNECTED: &str = "Connected";

@@ -2,5 +2,8 @@
 
 pub mod certs;
 pub mod check;
+pub mod cli;
 pub mod inject;
+pub mod leader;
+pub mod metrics;
 pub mod policy;
