@@ -18,6 +18,10 @@ const SHARED_FILES: &str = "PAWL_SHARED_FILES";
 const LOG_FORMAT: &str = "PAWL_LOG_FORMAT";
 
 /// What the bound policies need beside the policies themselves.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a volume of its own, in any combination"
+)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Needs {
     /// Some policy asks for the bearer token.

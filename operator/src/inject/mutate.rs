@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
 use pawl_crds::{
-    Auth, BackendKind, LockPolicy,
+    Auth, BackendKind, Chosen, LockPolicy,
     names::{annotations::INJECTED, env},
 };
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub(super) fn mutate(
     let mut additions = Additions::default();
     if let Some(sidecar) = sidecar {
         // What it was made with counts, not what policies say by now: volumes cannot come later.
-        additions.to_application(pod, &as_made(pod, sidecar, &wishes));
+        additions.for_application(pod, &as_made(pod, sidecar, &wishes));
     } else {
         let mut policies = Vec::new();
         for name in &wishes.policies {
@@ -63,7 +63,7 @@ pub(super) fn mutate(
             secrets: secrets.is_some(),
             ..needs(&wishes, &policies)
         };
-        additions.to_application(pod, &Given::new(wishes.port, needs));
+        additions.for_application(pod, &Given::new(wishes.port, needs));
         let resources = amounts::choose(wishes.resources.as_ref(), &policies);
         let sidecar = container::sidecar(config, &wishes, needs, resources);
         additions.first(&["spec", LISTS[0]], &pod.spec()[LISTS[0]], vec![sidecar]);
@@ -85,7 +85,7 @@ pub(super) fn mutate(
 }
 
 fn needs(wishes: &Wishes, policies: &[Arc<LockPolicy>]) -> Needs {
-    let backend = |policy: &Arc<LockPolicy>| policy.spec.backend.chosen().map(|b| b.kind());
+    let backend = |policy: &Arc<LockPolicy>| policy.spec.backend.chosen().map(Chosen::kind);
     Needs {
         token: policies.iter().any(|p| p.spec.sidecar.auth == Auth::Token),
         socket: wishes.socket,
@@ -160,7 +160,7 @@ impl Additions {
     }
 
     /// Variables and mounts that containers lack. Before the sidecar is put in, since that moves init containers on.
-    fn to_application(&mut self, pod: Pod<'_>, given: &Given) {
+    fn for_application(&mut self, pod: Pod<'_>, given: &Given) {
         for container in pod.containers().filter(|c| !c.is_named_as_ours()) {
             let index = container.index.to_string();
             let at = |field| ["spec", container.list, &index, field];

@@ -34,6 +34,7 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_cannot_be_used_is_told_with_the_remedy() {
     let many = (0..17)
         .map(|n| format!("p{n}"))

@@ -24,6 +24,7 @@ fn change(pointer: &str, value: Value) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_conflict_names_the_field_and_the_remedy() {
     let container = |more: Value| {
         let mut container = json!({"name": "app", "image": "app:1"});

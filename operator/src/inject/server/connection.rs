@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{MAX_STREAMS, PATIENCE, Webhook, pool::Marks};
 
 const MAX_HEADERS: usize = 64;
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEAD_BYTES: u32 = 16 * 1024;
 /// How often a silent HTTP/2 connection is asked whether it lives.
 const PING: Duration = Duration::from_secs(20);
 /// How often a connection that is to end is looked at.
@@ -91,12 +91,12 @@ fn builder(is_h2: bool) -> auto::Builder<Streams> {
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES);
+        .max_buf_size(MAX_HEAD_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_header_list_size(MAX_HEAD_BYTES)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PATIENCE);
     if is_h2 {
