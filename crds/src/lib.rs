@@ -52,7 +52,7 @@ pub use duration::{ApiDuration, InvalidDuration};
 pub use key_pattern::{InvalidKeyPattern, KeyPattern};
 pub use keys::Keys;
 pub use lease::{Lease, Renew};
-pub use policy::{LockPolicy, LockPolicySpec, Purpose};
+pub use policy::{LockPolicy, LockPolicySpec, Purpose, is_policy_name};
 pub use secret::{SecretRef, Tls};
 pub use sidecar::{Auth, Quantity, ResourceAmounts, Resources, Sidecar};
 pub use status::{LockPolicyStatus, PodCounts};

@@ -101,6 +101,11 @@ pub(crate) const NAME: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 pub(crate) const NAME_MESSAGE: &str =
     "must be 1 to 63 lower-case letters, digits and -, starting and ending with a letter or digit";
 
+/// Whether a policy can have this name: a DNS label of at most 63 bytes.
+pub fn is_policy_name(name: &str) -> bool {
+    regex_lite::Regex::new(NAME).is_ok_and(|pattern| pattern.is_match(name))
+}
+
 /// Without a path, since the schema of a resource leaves out its metadata; so the message names the field.
 pub(crate) fn name_rule() -> kube::core::Rule {
     let matches = format!("self.metadata.name.matches({})", crate::rule::quote(NAME));

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use regex_lite::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -101,8 +102,13 @@ impl Quantity {
         &self.0
     }
 
+    /// Whether the schema lets it through.
+    pub fn is_valid(&self) -> bool {
+        Regex::new(Self::PATTERN).is_ok_and(|pattern| pattern.is_match(&self.0))
+    }
+
     /// The value in millionths; 0 for a text that the schema does not let through.
-    fn micros(&self) -> u128 {
+    pub fn micros(&self) -> u128 {
         let digits = self.0.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let micros: u128 = format!("{whole}{fraction:0<6}").parse().unwrap_or_default();

@@ -16,7 +16,7 @@
 
 use std::{cell::Cell, net::SocketAddr, path::PathBuf, rc::Rc};
 
-use crate::{engine::Engine, token::Token};
+use crate::{audience::Audience, engine::Engine, token::Token};
 
 pub use code::Code;
 pub use error::ApiError;
@@ -62,6 +62,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The Unix socket.
     pub socket: Option<PathBuf>,
+    /// Who may connect to the socket.
+    pub audience: Audience,
     /// How many callers.
     pub connections: Connections,
 }
@@ -76,6 +78,7 @@ pub fn bind(config: Config) -> Result<Server, BindError> {
         token,
         listen,
         socket,
+        audience,
         connections,
     } = config;
     let clock = engine.clock().clone();
@@ -88,7 +91,8 @@ pub fn bind(config: Config) -> Result<Server, BindError> {
         date: date::Date::new(clock),
         is_closing: Cell::new(false),
     };
-    Server::bind(api, listen, socket.as_ref(), connections)
+    let socket = socket.as_ref().map(|path| (path, audience));
+    Server::bind(api, listen, socket, connections)
 }
 
 /// What all connections share.

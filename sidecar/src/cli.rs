@@ -12,7 +12,7 @@ use pawl_kit::{
 };
 use pawl_lock::Owner;
 
-use crate::engine::Limits;
+use crate::{audience::Audience, engine::Limits};
 
 /// The name by which the program tells of itself.
 pub const PROGRAM: &str = "pawl-sidecar";
@@ -100,6 +100,10 @@ pub struct Args {
         help_heading = "Lock API"
     )]
     token_file: Option<PathBuf>,
+    /// Let every user read the token file and use the socket, not only their group. For volumes that only the pod
+    /// shares: whoever sees the files may lock
+    #[arg(long, env = "PAWL_SHARED_FILES", help_heading = "Lock API")]
+    shared_files: bool,
 
     /// Address of /livez, /readyz, /metrics and /status
     #[arg(
@@ -182,6 +186,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Where the bearer token is.
     pub token_file: Option<PathBuf>,
+    /// Who may use the socket and the token.
+    pub audience: Audience,
     /// Address of the admin server.
     pub admin: SocketAddr,
     /// How long leases live on after SIGTERM.
@@ -237,6 +243,7 @@ impl TryFrom<Args> for Config {
             listen,
             socket,
             token_file,
+            shared_files,
             admin,
             drain_timeout,
             log_format,
@@ -254,6 +261,11 @@ impl TryFrom<Args> for Config {
             listen: loopback(&listen)?,
             socket,
             token_file,
+            audience: if shared_files {
+                Audience::Everyone
+            } else {
+                Audience::Group
+            },
             admin: address(ADMIN, &admin)?,
             drain_timeout: drain(&drain_timeout)?,
             log_format: log_format

@@ -13,6 +13,7 @@
 //! A Kubernetes client: the sidecar runs wherever its files are.
 
 pub mod api;
+pub mod audience;
 pub mod backend;
 pub mod cli;
 pub mod engine;

@@ -92,6 +92,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         token: load_token(&config)?,
         listen: config.listen,
         socket: config.socket.clone(),
+        audience: config.audience,
         connections: api::Connections::default(),
     })?;
     for address in api.addresses() {
@@ -142,7 +143,7 @@ fn with_addresses(engine: impl StatusSource, api: &api::Server) -> impl StatusSo
 
 fn load_token(config: &Config) -> Result<Option<Token>, RunError> {
     let load = |path: &PathBuf| {
-        Token::load_or_create(path).map_err(|source| RunError::Token {
+        Token::load_or_create(path, config.audience).map_err(|source| RunError::Token {
             path: path.clone(),
             source,
         })

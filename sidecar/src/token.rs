@@ -3,11 +3,13 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
 use pawl_kit::secrets::Secret;
+
+use crate::audience::Audience;
 
 /// How many characters a token has: 256 random bits in hexadecimal digits.
 const LENGTH: usize = 64;
@@ -17,15 +19,15 @@ const LENGTH: usize = 64;
 pub struct Token(Secret);
 
 impl Token {
-    /// The token of this file, which is made if it is not there: 64 hexadecimal digits, readable by owner and group.
+    /// The token of this file, which is made if it is not there: 64 hexadecimal digits, readable by `audience`.
     /// A sidecar that is restarted finds the token that the application has read already.
     ///
     /// # Errors
     /// When the file cannot be read or written, or holds something else than a token.
-    pub fn load_or_create(path: &Path) -> io::Result<Self> {
+    pub fn load_or_create(path: &Path, audience: Audience) -> io::Result<Self> {
         match File::open(path) {
             Ok(file) => read(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, audience),
             Err(error) => Err(error),
         }
     }
@@ -54,7 +56,7 @@ fn read(file: File) -> io::Result<Token> {
 }
 
 /// Written beside and renamed: a reader finds all of it or nothing.
-fn create(path: &Path) -> io::Result<Token> {
+fn create(path: &Path, audience: Audience) -> io::Result<Token> {
     let bits: [u128; 2] = [rand::random(), rand::random()];
     let token = format!("{:032x}{:032x}", bits[0], bits[1]);
     let beside = path.with_added_extension("new");
@@ -66,8 +68,10 @@ fn create(path: &Path) -> io::Result<Token> {
     let mut file = options
         .write(true)
         .create_new(true)
-        .mode(0o640)
+        .mode(audience.token_mode())
         .open(&beside)?;
+    // Once more, whatever the process's mask took away.
+    file.set_permissions(fs::Permissions::from_mode(audience.token_mode()))?;
     file.write_all(token.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -76,21 +80,23 @@ fn create(path: &Path) -> io::Result<Token> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
     fn a_token_outlives_the_sidecar_and_is_for_the_group_at_most() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        let token = Token::load_or_create(&path).unwrap();
+        let token = Token::load_or_create(&path, Audience::Group).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.len(), LENGTH);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o007, 0, "{mode:o}");
         assert!(token.matches(&text));
-        assert!(Token::load_or_create(&path).unwrap().matches(&text));
+        assert!(
+            Token::load_or_create(&path, Audience::Group)
+                .unwrap()
+                .matches(&text)
+        );
         for wrong in ["", &text[1..], &format!("{text}0"), &"0".repeat(LENGTH)] {
             assert!(!token.matches(wrong), "{wrong}");
         }
@@ -98,12 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_token_is_read_by_every_user_and_written_by_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        Token::load_or_create(&path, Audience::Everyone).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "{mode:o}");
+    }
+
+    #[test]
     fn a_file_that_holds_something_else_is_not_taken_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         fs::write(&path, "not a token").unwrap();
-        assert!(Token::load_or_create(&path).is_err());
+        assert!(Token::load_or_create(&path, Audience::Group).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "not a token");
-        assert!(Token::load_or_create(&dir.path().join("no/dir")).is_err());
+        assert!(Token::load_or_create(&dir.path().join("no/dir"), Audience::Group).is_err());
     }
 }

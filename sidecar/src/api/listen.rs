@@ -11,13 +11,12 @@ use std::{
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::http1::{guard::Hosts, socket::Socket};
+use crate::audience::Audience;
 
 /// Connections that the system keeps until they are accepted.
 const BACKLOG: u32 = 1024;
 /// How often another port is tried when the one that the system chose for IPv4 is taken for IPv6.
 const PORT_TRIES: usize = 16;
-/// Who may use the Unix socket: its owner and group, which a pod's containers share by `fsGroup`.
-const SOCKET_MODE: u32 = 0o660;
 
 /// Where the API listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,17 +110,18 @@ fn bind(address: SocketAddr) -> io::Result<Listener> {
 }
 
 /// Listens on a Unix socket. A socket that is left of a process that ended is replaced; one that is in use is not.
+/// `audience` may connect.
 ///
 /// # Errors
 /// [`BindError`].
-pub(super) fn unix(path: &Path) -> Result<Listener, BindError> {
-    bind_unix(path).map_err(|source| BindError {
+pub(super) fn unix(path: &Path, audience: Audience) -> Result<Listener, BindError> {
+    bind_unix(path, audience).map_err(|source| BindError {
         address: Address::Unix(path.to_owned()),
         source,
     })
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+fn bind_unix(path: &Path, audience: Audience) -> io::Result<Listener> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             let problem = "something else than a socket is there";
@@ -139,7 +139,8 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     let beside = path.with_added_extension(std::process::id().to_string());
     let _ = fs::remove_file(&beside);
     let listener = UnixListener::bind(&beside)?;
-    let placed = fs::set_permissions(&beside, fs::Permissions::from_mode(SOCKET_MODE))
+    let mode = fs::Permissions::from_mode(audience.socket_mode());
+    let placed = fs::set_permissions(&beside, mode)
         .and_then(|()| fs::rename(&beside, path))
         .and_then(|()| fs::symlink_metadata(path));
     match placed {

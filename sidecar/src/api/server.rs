@@ -17,6 +17,8 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
+use crate::audience::Audience;
+
 use super::{
     Api,
     connection::Connection,
@@ -84,12 +86,12 @@ impl Server {
     pub(super) fn bind(
         api: Api,
         address: SocketAddr,
-        socket: Option<&PathBuf>,
+        socket: Option<(&PathBuf, Audience)>,
         connections: Connections,
     ) -> Result<Self, BindError> {
         let mut listeners = listen::tcp(address)?;
-        if let Some(path) = socket {
-            listeners.push(listen::unix(path)?);
+        if let Some((path, audience)) = socket {
+            listeners.push(listen::unix(path, audience)?);
         }
         Ok(Self {
             api: Rc::new(api),

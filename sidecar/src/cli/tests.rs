@@ -98,3 +98,11 @@ fn help_has_sections_and_examples_that_work() {
     let policy = pawl_crds::parse(&example).unwrap();
     assert_eq!(policy.metadata.name.as_deref(), Some("demo"));
 }
+
+#[test]
+fn files_are_for_the_group_unless_they_are_shared() {
+    let config = parse(&["--policies", "/p"]).unwrap();
+    assert_eq!(config.audience, Audience::Group);
+    let config = parse(&["--policies", "/p", "--shared-files"]).unwrap();
+    assert_eq!(config.audience, Audience::Everyone);
+}

@@ -31,11 +31,11 @@ async fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
     let path = folder.path().join("pawl.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a stale socket");
-    let listener = unix(&path).unwrap();
+    let listener = unix(&path, Audience::Group).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, SOCKET_MODE);
+    assert_eq!(mode & 0o777, 0o660);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    let error = unix(&path).unwrap_err().to_string();
+    let error = unix(&path, Audience::Group).unwrap_err().to_string();
     assert!(error.contains("another process listens there"), "{error}");
     drop(listener);
     assert!(!path.exists());
@@ -46,7 +46,7 @@ async fn what_is_no_socket_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     fs::write(&path, "kept").unwrap();
-    assert!(unix(&path).is_err());
+    assert!(unix(&path, Audience::Group).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
 }
 
@@ -54,11 +54,23 @@ async fn what_is_no_socket_is_left_alone() {
 async fn the_socket_of_a_successor_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pawl.sock");
-    let first = unix(&path).unwrap();
+    let first = unix(&path, Audience::Group).unwrap();
     fs::remove_file(&path).unwrap();
-    let second = unix(&path).unwrap();
+    let second = unix(&path, Audience::Group).unwrap();
     drop(first);
     assert!(path.exists());
     drop(second);
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_shared_socket_is_for_every_user_and_another_for_its_group() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    for (audience, expected) in [(Audience::Group, 0o660), (Audience::Everyone, 0o666)] {
+        let path = dir.path().join(format!("{expected:o}.sock"));
+        let _listener = unix(&path, audience).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, expected, "{mode:o}");
+    }
 }
