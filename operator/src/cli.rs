@@ -2,7 +2,10 @@
 
 #![allow(rustdoc::invalid_html_tags, reason = "the comments are the help texts")]
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString, net::SocketAddr, ops::RangeInclusive, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use pawl_crds::ApiDuration;
@@ -10,6 +13,8 @@ use pawl_kit::{
     config::{ConfigError, EX_USAGE, Setting, address},
     telemetry::{LogFilter, LogFormat},
 };
+
+use crate::inject::PullPolicy;
 
 /// The name by which the program tells of itself.
 pub const PROGRAM: &str = "pawl-operator";
@@ -104,6 +109,16 @@ pub struct Args {
     )]
     certs: String,
 
+    /// How long certificates of its own are valid; they are renewed at two thirds of it. 10m to 720h
+    #[arg(
+        long,
+        env = "PAWL_CERTS_LIFETIME",
+        value_name = "DURATION",
+        default_value = "24h",
+        help_heading = "Injection"
+    )]
+    certs_lifetime: String,
+
     /// Address of /livez, /readyz, /metrics and /status
     #[arg(
         long,
@@ -156,11 +171,13 @@ pub struct Config {
     /// The sidecar's image.
     pub sidecar_image: String,
     /// When it is pulled.
-    pub sidecar_image_pull_policy: String,
+    pub sidecar_image_pull_policy: PullPolicy,
     /// Address of the webhook.
     pub webhook_listen: SocketAddr,
     /// Where the webhook's certificate comes from.
     pub certs: CertsFrom,
+    /// How long certificates of its own are valid.
+    pub certs_lifetime: Duration,
     /// Address of the admin server.
     pub admin: SocketAddr,
     /// How long the drain may take.
@@ -191,6 +208,7 @@ const PULL_POLICY: Setting = Setting::new(
 );
 const WEBHOOK_LISTEN: Setting = Setting::new("--webhook-listen", "PAWL_WEBHOOK_LISTEN");
 const CERTS: Setting = Setting::new("--certs", "PAWL_CERTS");
+const CERTS_LIFETIME: Setting = Setting::new("--certs-lifetime", "PAWL_CERTS_LIFETIME");
 const ADMIN: Setting = Setting::new("--admin", "PAWL_ADMIN");
 const DRAIN_TIMEOUT: Setting = Setting::new("--drain-timeout", "PAWL_DRAIN_TIMEOUT");
 const LOG_FORMAT: Setting = Setting::new("--log-format", "PAWL_LOG_FORMAT");
@@ -201,7 +219,6 @@ const MAX_RELEASE: usize = 53;
 const MAX_LABEL: usize = 63;
 const MAX_NAME: usize = 253;
 const MAX_NAMESPACES: usize = 100;
-const MAX_DRAIN: Duration = Duration::from_mins(1);
 
 impl Config {
     /// Reads the command line and the environment.
@@ -236,6 +253,7 @@ impl TryFrom<Args> for Config {
             sidecar_image_pull_policy,
             webhook_listen,
             certs,
+            certs_lifetime,
             admin,
             drain_timeout,
             log_format,
@@ -260,11 +278,22 @@ impl TryFrom<Args> for Config {
             pod_name: name(POD_NAME, pod_name)?,
             watch_namespaces: watched,
             sidecar_image: image(sidecar_image)?,
-            sidecar_image_pull_policy: pull_policy(sidecar_image_pull_policy)?,
+            sidecar_image_pull_policy: pull_policy(&sidecar_image_pull_policy)?,
             webhook_listen: address(WEBHOOK_LISTEN, &webhook_listen)?,
             certs: certs_from(certs)?,
+            certs_lifetime: duration(
+                CERTS_LIFETIME,
+                &certs_lifetime,
+                Duration::from_mins(10)..=Duration::from_hours(720),
+                "give a duration from 10m to 720h, such as 24h",
+            )?,
             admin: address(ADMIN, &admin)?,
-            drain_timeout: drain(&drain_timeout)?,
+            drain_timeout: duration(
+                DRAIN_TIMEOUT,
+                &drain_timeout,
+                Duration::ZERO..=Duration::from_mins(1),
+                "give a duration from 0s to 1m, such as 10s",
+            )?,
             log_format: log_format
                 .parse()
                 .map_err(|_| ConfigError::new(LOG_FORMAT, "no such format", "give text or json"))?,
@@ -323,16 +352,11 @@ fn image(text: String) -> Result<String, ConfigError> {
     Err(ConfigError::new(IMAGE, problem, remedy))
 }
 
-fn pull_policy(text: String) -> Result<String, ConfigError> {
-    if ["Always", "IfNotPresent", "Never"].contains(&text.as_str()) {
-        return Ok(text);
-    }
-    let problem = format!("`{}` is no pull policy", text.escape_debug());
-    Err(ConfigError::new(
-        PULL_POLICY,
-        problem,
-        "give Always, IfNotPresent or Never",
-    ))
+fn pull_policy(text: &str) -> Result<PullPolicy, ConfigError> {
+    text.parse().map_err(|_| {
+        let problem = format!("`{}` is no pull policy", text.escape_debug());
+        ConfigError::new(PULL_POLICY, problem, "give Always, IfNotPresent or Never")
+    })
 }
 
 /// A directory may come later, with a mount; a file in its place never becomes one.
@@ -349,14 +373,19 @@ fn certs_from(text: String) -> Result<CertsFrom, ConfigError> {
     Ok(CertsFrom::Directory(path))
 }
 
-fn drain(text: &str) -> Result<Duration, ConfigError> {
+fn duration(
+    setting: Setting,
+    text: &str,
+    range: RangeInclusive<Duration>,
+    remedy: &str,
+) -> Result<Duration, ConfigError> {
     let parsed: Result<ApiDuration, _> = text.parse();
     match parsed {
-        Ok(timeout) if timeout.as_std() <= MAX_DRAIN => Ok(timeout.as_std()),
+        Ok(time) if range.contains(&time.as_std()) => Ok(time.as_std()),
         _ => Err(ConfigError::new(
-            DRAIN_TIMEOUT,
+            setting,
             format!("`{}` is not a time in its range", text.escape_debug()),
-            "give a duration from 0s to 1m, such as 10s",
+            remedy,
         )),
     }
 }

@@ -7,3 +7,4 @@ pub mod inject;
 pub mod leader;
 pub mod metrics;
 pub mod policy;
+pub mod run;

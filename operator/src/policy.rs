@@ -23,6 +23,7 @@ pub mod dereference;
 mod events;
 mod fetch;
 mod follow;
+mod lookup;
 pub mod observed;
 pub mod render;
 pub mod report;
@@ -30,4 +31,5 @@ mod reports;
 pub mod validate;
 
 pub use controller::{Controller, Parts};
+pub use lookup::Lookup;
 pub use observed::{ObservedPolicy, Policies};

@@ -11,7 +11,7 @@ use k8s_openapi::{
     },
 };
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{ListParams, Patch, PatchParams},
     runtime::{
         WatchStreamExt as _,
@@ -52,8 +52,8 @@ impl Publication {
     /// Asks for these authorities to stand there, and no others of this replica; waits until they do. Cancel safe.
     pub(super) async fn publish(&mut self, authorities: Vec<CertificateDer<'static>>) {
         self.wanted.send_replace(authorities.clone());
-        let stands = self.seen.wait_for(|seen| *seen == authorities).await;
-        if stands.is_err() {
+        let stands = self.seen.wait_for(|seen| *seen == authorities);
+        if stands.await.map(drop).is_err() {
             // The publisher is gone, so nothing will ever stand there.
             std::future::pending::<()>().await;
         }

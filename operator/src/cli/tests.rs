@@ -24,7 +24,8 @@ fn what_is_not_said_has_a_default() {
     assert_eq!(config.webhook_listen.to_string(), "0.0.0.0:8443");
     assert_eq!(config.admin.to_string(), "0.0.0.0:4601");
     assert_eq!(config.certs, CertsFrom::Own);
-    assert_eq!(config.sidecar_image_pull_policy, "IfNotPresent");
+    assert_eq!(config.sidecar_image_pull_policy, PullPolicy::IfNotPresent);
+    assert_eq!(config.certs_lifetime, Duration::from_hours(24));
     assert_eq!(config.drain_timeout, Duration::from_secs(10));
 }
 
@@ -68,6 +69,7 @@ fn what_cannot_be_used_names_the_setting_and_the_remedy() {
             "is not a directory; give self, or a directory",
         ),
         ("--certs=", "is not a directory"),
+        ("--certs-lifetime=1m", "give a duration from 10m to 720h"),
         ("--admin=4601", "--admin (PAWL_ADMIN)"),
         ("--drain-timeout=2m", "give a duration from 0s to 1m"),
         ("--drain-timeout=soon", "give a duration from 0s to 1m"),

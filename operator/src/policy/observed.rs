@@ -105,6 +105,12 @@ impl Policies {
         &self.store
     }
 
+    /// Waits until they were listed for the first time. Cancel safe.
+    pub async fn known(&self) {
+        // An error says that the watch was dropped, which nobody does who waits for it.
+        let _ = self.store.wait_until_ready().await;
+    }
+
     /// What changes from now on. A listener that lags has to look at the whole store.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()

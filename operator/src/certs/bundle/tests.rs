@@ -33,12 +33,12 @@ fn pods(names: &[&str]) -> BTreeSet<String> {
 
 fn wanted_by(
     pod: &str,
-    own: &[CertificateDer<'static>],
+    own: &CertificateDer<'static>,
     bundle: &[u8],
     pods: Option<&BTreeSet<String>>,
 ) -> Vec<CertificateDer<'static>> {
     let known = Known {
-        own,
+        own: std::slice::from_ref(own),
         pod,
         pods,
         now: NOW,
@@ -59,7 +59,7 @@ fn text_and_certificate_are_the_same() {
 fn replicas_trust_each_other_and_what_others_added() {
     let (a, b, company) = (of("a"), of("b"), certificate("Company CA", NOW - 5));
     let there = bundle_of(&[&b, &company]);
-    let found = wanted_by("a", &[a.clone()], &there, Some(&pods(&["a", "b"])));
+    let found = wanted_by("a", &a, &there, Some(&pods(&["a", "b"])));
     assert_eq!(found.len(), 3);
     assert_eq!(found[0], company, "others' first, as they stood");
     assert!(found.contains(&a) && found.contains(&b));
@@ -70,22 +70,17 @@ fn replicas_that_are_gone_or_over_are_taken_out() {
     let (a, gone) = (of("a"), of("gone"));
     let over = certificate(&format!("{AUTHORITY}b"), NOW);
     let there = bundle_of(&[&gone, &over]);
-    let found = wanted_by("a", &[a.clone()], &there, Some(&pods(&["a", "b"])));
-    assert_eq!(found, [a.clone()]);
+    let found = wanted_by("a", &a, &there, Some(&pods(&["a", "b"])));
+    assert_eq!(found, std::slice::from_ref(&a));
     // Not known is not gone.
-    let found = wanted_by("a", &[a.clone()], &bundle_of(&[&gone]), None);
+    let found = wanted_by("a", &a, &bundle_of(&[&gone]), None);
     assert_eq!(found.len(), 2);
 }
 
 #[test]
 fn an_authority_of_the_process_before_is_taken_out() {
     let (before, now) = (of("a"), of("a"));
-    let found = wanted_by(
-        "a",
-        &[now.clone()],
-        &bundle_of(&[&before]),
-        Some(&pods(&["a"])),
-    );
+    let found = wanted_by("a", &now, &bundle_of(&[&before]), Some(&pods(&["a"])));
     assert_eq!(found, [now]);
 }
 
@@ -97,7 +92,7 @@ fn garbage_is_replaced() {
         b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n",
         b"\xff\xfe",
     ] {
-        assert_eq!(wanted_by("a", &[a.clone()], garbage, None), [a.clone()]);
+        assert_eq!(wanted_by("a", &a, garbage, None), std::slice::from_ref(&a));
     }
 }
 
@@ -108,7 +103,7 @@ fn a_bundle_is_bounded_and_ours_stands_in_it() {
         .collect();
     let there = bundle_of(&others.iter().collect::<Vec<_>>());
     let a = of("a");
-    let found = wanted_by("a", &[a.clone()], &there, None);
+    let found = wanted_by("a", &a, &there, None);
     assert_eq!(found.len(), MOST);
     assert!(found.contains(&a));
     assert!(!found.contains(&others[0]) && found.contains(others.last().unwrap()));
@@ -117,7 +112,7 @@ fn a_bundle_is_bounded_and_ours_stands_in_it() {
         .map(|n| certificate(&format!("Company {n}"), NOW))
         .collect();
     let there = bundle_of(&foreign.iter().collect::<Vec<_>>());
-    let found = wanted_by("a", &[a.clone()], &there, None);
+    let found = wanted_by("a", &a, &there, None);
     assert_eq!(found.len(), MOST);
     assert!(found.contains(&a));
 }
@@ -127,7 +122,7 @@ fn others_are_told_apart() {
     let (a, b, company) = (of("a"), of("b"), certificate("Company CA", NOW + 5));
     assert!(!has_others(&bundle_of(&[&a, &company]), "a"));
     assert!(has_others(&bundle_of(&[&a, &b]), "a"));
-    assert!(has(&bundle_of(&[&a, &b]), &[b.clone()]));
+    assert!(has(&bundle_of(&[&a, &b]), std::slice::from_ref(&b)));
     assert!(!has(&bundle_of(&[&a]), &[a, b]));
 }
 
