@@ -22,8 +22,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kube::Client;
 use pawl_kit::{
-    admin::{Latch, Readiness},
-    clock::Clock,
+    admin::{Concern, Latch, Readiness},
+    clock::{Clock, Wall},
     metrics::register,
 };
 use prometheus::{IntGauge, Registry};
@@ -40,6 +40,9 @@ use serving::Serving;
 
 /// Common name of the authorities, before the name of the pod.
 pub const AUTHORITY: &str = "pawl-operator/";
+
+/// A certificate that ends within so long is told as a concern; the chart's alert fires then, too.
+const SOON: Duration = Duration::from_hours(1);
 
 /// Where the certificate comes from.
 #[derive(Clone)]
@@ -81,11 +84,11 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// A day; 2 s; a minute; 10 minutes.
+    /// A day; 5 s; a minute; 10 minutes.
     fn default() -> Self {
         Self {
             lifetime: Duration::from_hours(24),
-            start: Duration::from_secs(2),
+            start: Duration::from_secs(5),
             settle: Duration::from_mins(1),
             look: Duration::from_mins(10),
         }
@@ -135,11 +138,23 @@ impl Certs {
         let concern = self.readiness.concern("certificate");
         match self.source {
             Source::Own(own) => {
-                own::run(own, self.clock, &self.serving, self.latch, &concern).await;
+                let end = self.readiness.concern("certificate/end");
+                own::run(own, self.clock, &self.serving, self.latch, [&concern, &end]).await;
             }
             Source::Folder(folder) => {
                 folder::run(&folder, &self.clock, &self.serving, self.latch, &concern).await;
             }
         }
+    }
+}
+
+/// Tells when the certificate that is served ends soon, or has ended.
+fn tell_end(not_after: i64, now: Wall, concern: &Concern) {
+    let left = not_after.saturating_sub(now.unix_seconds());
+    if left > i64::try_from(SOON.as_secs()).unwrap_or(i64::MAX) {
+        concern.clear();
+    } else {
+        concern.raise(format!("the webhook's certificate ends in {left} s"));
+        tracing::error!(left_s = left, "the webhook's certificate ends soon");
     }
 }

@@ -109,7 +109,7 @@ pub struct Args {
     )]
     certs: String,
 
-    /// How long certificates of its own are valid; they are renewed at two thirds of it. 10m to 720h
+    /// How long certificates of its own are valid; they are renewed at two thirds of it. 4h to 720h
     #[arg(
         long,
         env = "PAWL_CERTS_LIFETIME",
@@ -284,8 +284,8 @@ impl TryFrom<Args> for Config {
             certs_lifetime: duration(
                 CERTS_LIFETIME,
                 &certs_lifetime,
-                Duration::from_mins(10)..=Duration::from_hours(720),
-                "give a duration from 10m to 720h, such as 24h",
+                Duration::from_hours(4)..=Duration::from_hours(720),
+                "give a duration from 4h to 720h, such as 24h",
             )?,
             admin: address(ADMIN, &admin)?,
             drain_timeout: duration(

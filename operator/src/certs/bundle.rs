@@ -9,6 +9,8 @@ use super::AUTHORITY;
 
 /// Most certificates in a bundle; each costs an API server a little at every call. The oldest of other replicas go first.
 const MOST: usize = 64;
+/// Most of them that others put there, so that there is always room for the replicas.
+const MOST_FOREIGN: usize = MOST / 2;
 
 /// What is known beside the bundle.
 pub(super) struct Known<'a> {
@@ -36,6 +38,14 @@ pub(super) fn has_others(bundle: &[u8], pod: &str) -> bool {
         .any(|ours| ours.pod != pod)
 }
 
+/// Whether a bundle holds text that is no certificate.
+pub(super) fn has_garbage(bundle: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bundle);
+    let blocks = text.matches("-----BEGIN").count();
+    let is_empty = text.trim().is_empty();
+    blocks != certificates(bundle).len() || (blocks == 0 && !is_empty)
+}
+
 /// The bundle as it should be; the same text for the same contents.
 ///
 /// Kept is what others put there, and authorities of replicas that are there and not over. An authority of this pod that
@@ -52,7 +62,7 @@ pub(super) fn wanted(bundle: &[u8], known: &Known<'_>) -> Vec<u8> {
     others.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| one.as_ref().cmp(other.as_ref())));
     others.dedup();
     let room = MOST.saturating_sub(known.own.len());
-    foreign.truncate(room);
+    foreign.truncate(MOST_FOREIGN);
     let too_many = others
         .len()
         .saturating_sub(room.saturating_sub(foreign.len()));

@@ -1,6 +1,6 @@
 //! A certificate in a directory: a mounted Secret, of cert-manager or one's own.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use pawl_kit::{
     admin::{Concern, Latch},
@@ -14,7 +14,13 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::serving::{Pair, Serving};
+use super::{
+    serving::{Pair, Serving},
+    tell_end,
+};
+
+/// How often to look without a change.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// Why a pair cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +56,7 @@ pub(super) async fn run(
     loop {
         match load(folder, clock.wall().unix_seconds()) {
             Ok(pair) => {
-                concern.clear();
+                tell_end(pair.not_after, clock.wall(), concern);
                 if served.as_ref() != Some(&pair.key.cert) {
                     serving.switch(&pair);
                     served = Some(pair.key.cert.clone());
@@ -63,7 +69,11 @@ pub(super) async fn run(
                 concern.raise(error.to_string());
             }
         }
-        watch.changed().await;
+        tokio::select! {
+            () = watch.changed() => {}
+            // What is there may end without any change.
+            () = clock.sleep(LOOK) => {}
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     authority::Authority,
     publish::{Publication, Publisher},
     serving::Serving,
+    tell_end,
 };
 
 /// How long to wait when one cannot be made: the random source is all that can fail.
@@ -23,41 +24,58 @@ pub(super) async fn run(
     clock: Clock,
     serving: &Serving,
     latch: Latch,
-    concern: &Concern,
+    [concern, end]: [&Concern; 2],
 ) {
     let (publisher, publication) = Publisher::new(own.clone(), clock.clone());
     tokio::select! {
         () = publisher.run(concern) => {}
-        () = rotate(own, clock, serving, latch, publication) => {}
+        () = tell(&own.timing, &clock, serving, end) => {}
+        () = rotate(&own, &clock, serving, latch, publication) => {}
     }
 }
 
 async fn rotate(
-    own: Own,
-    clock: Clock,
+    own: &Own,
+    clock: &Clock,
     serving: &Serving,
     latch: Latch,
     mut publication: Publication,
 ) {
     let timing = own.timing;
-    let mut current = make(&own, &clock).await;
+    let mut current = make(own, clock).await;
     publication.publish(vec![current.certificate.clone()]).await;
     clock.sleep(timing.start).await;
     serving.switch(&current.pair);
     latch.release();
     tracing::info!("the webhook's authority stands in the configuration");
     loop {
-        until_due(&clock, &timing, current.pair.not_after).await;
-        let next = make(&own, &clock).await;
-        let both = vec![current.certificate.clone(), next.certificate.clone()];
-        publication.publish(both).await;
-        clock.sleep(timing.settle).await;
+        until_due(clock, &timing, current.pair.not_after).await;
+        let next = loop {
+            let next = make(own, clock).await;
+            let both = vec![current.certificate.clone(), next.certificate.clone()];
+            publication.publish(both).await;
+            clock.sleep(timing.settle).await;
+            // Publishing takes as long as the API server is away.
+            if !is_due(clock.wall(), &timing, next.pair.not_after) {
+                break next;
+            }
+        };
         serving.switch(&next.pair);
         tracing::info!("the webhook's certificate was renewed");
         // An API server may still hold a connection that began before.
         clock.sleep(timing.settle).await;
         current = next;
         publication.publish(vec![current.certificate.clone()]).await;
+    }
+}
+
+/// Tells when what is served comes near its end: it could not be renewed for a third of its life.
+async fn tell(timing: &Timing, clock: &Clock, serving: &Serving, concern: &Concern) {
+    loop {
+        if let Some(not_after) = serving.not_after() {
+            tell_end(not_after, clock.wall(), concern);
+        }
+        clock.sleep(timing.lifetime / 50).await;
     }
 }
 

@@ -126,11 +126,17 @@ impl Publisher {
             return Err(PublishError::Missing);
         };
         let webhooks = there.webhooks.as_deref().unwrap_or_default();
+        if webhooks.is_empty() {
+            return Err(PublishError::Missing);
+        }
         let known_others = webhooks
             .iter()
             .any(|webhook| bundle::has_others(ca_bundle(webhook), &self.own.pod));
         let pods = if known_others {
-            Some(self.pods().await?)
+            let pods = self.pods().await;
+            // Not known is not gone: then all of them stay.
+            pods.inspect_err(|error| tracing::warn!(%error, "the operator's pods cannot be listed"))
+                .ok()
         } else {
             None
         };
@@ -144,6 +150,12 @@ impl Publisher {
             .iter()
             .filter_map(|webhook| {
                 let should = bundle::wanted(ca_bundle(webhook), &known);
+                if bundle::has_garbage(ca_bundle(webhook)) {
+                    tracing::warn!(
+                        webhook = webhook.name,
+                        "text that is no certificate is dropped from the bundle"
+                    );
+                }
                 (should != ca_bundle(webhook)).then(|| {
                     json!({"name": webhook.name, "clientConfig": {"caBundle": ByteString(should)}})
                 })
@@ -192,7 +204,7 @@ impl Publisher {
     }
 
     /// The pods of the operator's namespace.
-    async fn pods(&self) -> Result<BTreeSet<String>, PublishError> {
+    async fn pods(&self) -> Result<BTreeSet<String>, CallError> {
         let pods: Api<Pod> = Api::namespaced(self.own.client.clone(), &self.own.namespace);
         let list = call(pods.list_metadata(&ListParams::default())).await?;
         Ok(list.items.iter().map(kube::ResourceExt::name_any).collect())
@@ -203,7 +215,9 @@ impl Publisher {
 #[derive(Debug, thiserror::Error)]
 enum PublishError {
     /// There is nothing to publish it in.
-    #[error("there is no such MutatingWebhookConfiguration: the chart makes it")]
+    #[error(
+        "there is no such MutatingWebhookConfiguration with a webhook in it: the chart makes it"
+    )]
     Missing,
     /// The API server said no, or nothing.
     #[error("{0}")]

@@ -32,6 +32,12 @@ impl Serving {
         }
     }
 
+    /// When the one that is served ends, in seconds since 1970; none before there is one.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        let is_there = self.current.load().is_some();
+        is_there.then(|| self.expiry.get())
+    }
+
     /// Serves this one from the next handshake on.
     pub(super) fn switch(&self, pair: &Pair) {
         self.current.store(Some(Arc::clone(&pair.key)));

@@ -69,7 +69,7 @@ fn what_cannot_be_used_names_the_setting_and_the_remedy() {
             "is not a directory; give self, or a directory",
         ),
         ("--certs=", "is not a directory"),
-        ("--certs-lifetime=1m", "give a duration from 10m to 720h"),
+        ("--certs-lifetime=1m", "give a duration from 4h to 720h"),
         ("--admin=4601", "--admin (PAWL_ADMIN)"),
         ("--drain-timeout=2m", "give a duration from 0s to 1m"),
         ("--drain-timeout=soon", "give a duration from 0s to 1m"),

@@ -87,6 +87,7 @@ fn an_authority_of_the_process_before_is_taken_out() {
 #[test]
 fn garbage_is_replaced() {
     let a = of("a");
+    assert!(!has_garbage(b"") && !has_garbage(&bundle_of(&[&a])));
     for garbage in [
         &b"no PEM"[..],
         b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n",
@@ -107,14 +108,24 @@ fn a_bundle_is_bounded_and_ours_stands_in_it() {
     assert_eq!(found.len(), MOST);
     assert!(found.contains(&a));
     assert!(!found.contains(&others[0]) && found.contains(others.last().unwrap()));
-    // Others may fill it, and ours stands there all the same.
+}
+
+/// Others may fill it, and each replica finds room: they would take each other's place for ever otherwise.
+#[test]
+fn what_others_put_there_leaves_room_for_every_replica() {
     let foreign: Vec<_> = (0..MOST + 5)
         .map(|n| certificate(&format!("Company {n}"), NOW))
         .collect();
-    let there = bundle_of(&foreign.iter().collect::<Vec<_>>());
-    let found = wanted_by("a", &a, &there, None);
-    assert_eq!(found.len(), MOST);
-    assert!(found.contains(&a));
+    let mut bundle = bundle_of(&foreign.iter().collect::<Vec<_>>());
+    let (a, b) = (of("a"), of("b"));
+    for (pod, own) in [("a", &a), ("b", &b), ("a", &a), ("b", &b)] {
+        let found = wanted_by(pod, own, &bundle, None);
+        bundle = bundle_of(&found.iter().collect::<Vec<_>>());
+    }
+    let found = certificates(&bundle);
+    assert_eq!(found.len(), MOST_FOREIGN + 2);
+    assert!(found.contains(&a) && found.contains(&b));
+    assert_eq!(found[..MOST_FOREIGN], foreign[..MOST_FOREIGN]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::{os::unix::fs::symlink, time::Duration};
+use std::os::unix::fs::symlink;
 
 use pawl_kit::admin::Readiness;
 use prometheus::IntGauge;
