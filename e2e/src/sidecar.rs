@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::Path,
     sync::OnceLock,
     time::Duration,
 };
@@ -36,7 +36,7 @@ pub struct Sidecar {
     pub admin: SocketAddr,
     /// From the start of the process until it was ready.
     pub ready_after: Duration,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Sidecar {
@@ -64,16 +64,6 @@ impl Sidecar {
         let folder = TempDir::with_prefix("pawl-sidecar-").expect("a folder can be made");
         let policies = folder.path().join("policies");
         fs::create_dir(&policies).expect("a folder can be made");
-        Self::launch(environment, identity, folder, spec).await
-    }
-
-    async fn launch(
-        environment: &[(&str, OsString)],
-        identity: &str,
-        folder: TempDir,
-        spec: &Value,
-    ) -> Self {
-        let policies = folder.path().join("policies");
         let document = json!({
             "apiVersion": "pawl.dev/v1alpha1",
             "kind": "LockPolicy",
@@ -82,6 +72,28 @@ impl Sidecar {
         });
         fs::write(policies.join("policy.json"), document.to_string())
             .expect("the folder can be written");
+        Self::launch(environment, identity, folder, &policies).await
+    }
+
+    /// Starts one on a directory of policies that is somebody else's.
+    ///
+    /// # Panics
+    /// As [`Sidecar::start`].
+    pub async fn start_with(
+        environment: &[(&str, OsString)],
+        identity: &str,
+        policies: &Path,
+    ) -> Self {
+        let folder = TempDir::with_prefix("pawl-sidecar-").expect("a folder can be made");
+        Self::launch(environment, identity, folder, policies).await
+    }
+
+    async fn launch(
+        environment: &[(&str, OsString)],
+        identity: &str,
+        folder: TempDir,
+        policies: &Path,
+    ) -> Self {
         let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let (api, admin) = (address(), address());
         let clock = Clock::system();
@@ -109,7 +121,7 @@ impl Sidecar {
             api,
             admin,
             ready_after: Duration::ZERO,
-            folder,
+            _folder: folder,
         };
         while !sidecar.is_ready().await {
             assert!(
@@ -180,19 +192,9 @@ impl Sidecar {
         self.process.kill();
     }
 
-    /// Whether it ended by itself.
-    pub fn has_ended(&self) -> bool {
-        self.process.has_ended()
-    }
-
     /// What it logged.
     pub fn log(&self) -> String {
         self.process.log()
-    }
-
-    /// The file of its policy.
-    pub fn policy_file(&self) -> PathBuf {
-        self.folder.path().join("policies/policy.json")
     }
 
     /// How much memory of it is resident, in bytes.

@@ -6,7 +6,7 @@
 //!   set wins.
 //! - A second review of a pod that is done adds only what a container that came later lacks; a third adds nothing.
 //! - All that is wrong with a pod is told at once, each with what to do about it.
-//! - It decides from the request and the policies at hand; it asks nobody and stores nothing, so a dry run is the same.
+//! - It decides from the request and the policies; it stores and writes nothing, so a dry run is the same.
 //!
 //! # Flow
 //! [`Webhook::serve`] takes connections, `review` reads one `AdmissionReview`, `mutate` decides, and of its helpers
@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use pawl_crds::LockPolicy;
 
 mod amounts;
@@ -24,6 +25,7 @@ mod container;
 mod metrics;
 mod mutate;
 mod pod;
+mod recall;
 mod refusal;
 mod review;
 mod server;
@@ -41,6 +43,16 @@ pub const PATH: &str = "/inject";
 pub trait Policies: Send + Sync {
     /// The policy of that name, if it is there.
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<LockPolicy>>;
+
+    /// Asks where policies come from for one that [`Policies::get`] does not know (yet); for a second or two at most. As
+    /// it is, it does not ask.
+    fn ask<'a>(
+        &'a self,
+        _namespace: &'a str,
+        _name: &'a str,
+    ) -> BoxFuture<'a, Option<Arc<LockPolicy>>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// When the kubelet pulls the sidecar's image.

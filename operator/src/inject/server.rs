@@ -17,13 +17,15 @@ use hyper::body::{Body, Incoming};
 use pawl_kit::problem::Problem;
 use prometheus::Registry;
 use rustls::{ServerConfig, server::ResolvesServerCert};
+use serde_json::Value;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     Config, PATH,
     metrics::{Metrics, Outcome},
-    review::review,
+    recall::Recall,
+    review::{ReviewError, review},
 };
 
 mod connection;
@@ -114,6 +116,21 @@ impl Webhook {
         pool.drain(LAST_WORDS).await;
     }
 
+    /// Reviews; a second time if a policy that was not known turned up.
+    async fn review(&self, body: &[u8]) -> Result<(Value, Outcome), ReviewError> {
+        let recall = Arc::new(Recall::new(Arc::clone(&self.config.policies)));
+        let config = Config {
+            policies: recall.clone(),
+            ..self.config.clone()
+        };
+        let reviewed = review(&config, body);
+        if recall.ask().await {
+            review(&config, body)
+        } else {
+            reviewed
+        }
+    }
+
     /// Never fails: whatever is wrong is an answer.
     async fn answer(
         &self,
@@ -133,7 +150,7 @@ impl Webhook {
             return Ok(response);
         }
         let answered = match read(request).await {
-            Ok(body) => review(&self.config, &body).map_err(|error| error.problem()),
+            Ok(body) => self.review(&body).await.map_err(|error| error.problem()),
             Err(problem) => Err(problem),
         };
         let (response, outcome) = match answered {

@@ -16,7 +16,7 @@ use pawl_crds::{LockPolicy, LockPolicyStatus, names};
 use pawl_kit::admin::Concern;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// How many changes a slow listener may be behind; then it looks at everything.
 const BACKLOG: usize = 1024;
@@ -77,6 +77,7 @@ pub struct Policies {
     api: Api<ObservedPolicy>,
     store: Store<ObservedPolicy>,
     changes: broadcast::Sender<Change>,
+    listed: watch::Sender<bool>,
 }
 
 /// What changed.
@@ -96,8 +97,14 @@ impl Policies {
             api: api(client, namespace),
             store: writer.as_reader(),
             changes: broadcast::Sender::new(BACKLOG),
+            listed: watch::Sender::new(false),
         };
         (policies, writer)
+    }
+
+    /// The client that they are read with.
+    pub(super) fn client(&self) -> Client {
+        self.api.clone().into_client()
     }
 
     /// What is known.
@@ -105,10 +112,12 @@ impl Policies {
         &self.store
     }
 
-    /// Waits until they were listed for the first time. Cancel safe.
+    /// Waits until they were listed for the first time. Cancel safe. Not the store's own `wait_until_ready`, which wakes
+    /// the last one alone that asked, and the controller's queue asks too.
     pub async fn known(&self) {
-        // An error says that the watch was dropped, which nobody does who waits for it.
-        let _ = self.store.wait_until_ready().await;
+        let mut listed = self.listed.subscribe();
+        // An error says that all of us are gone, of whom this is one.
+        let _ = listed.wait_for(|listed| *listed).await;
     }
 
     /// What changes from now on. A listener that lags has to look at the whole store.
@@ -129,7 +138,10 @@ impl Policies {
                 Ok(Event::Apply(policy) | Event::Delete(policy)) => {
                     Change::One(ObjectRef::from_obj(&policy))
                 }
-                Ok(Event::InitDone) => Change::All,
+                Ok(Event::InitDone) => {
+                    self.listed.send_replace(true);
+                    Change::All
+                }
                 Ok(Event::Init | Event::InitApply(_)) => continue,
                 Err(error) => {
                     told(&concern, "LockPolicies", &error);

@@ -99,6 +99,14 @@ impl KubernetesServer {
         self.namespace(namespace).await;
         self.apply_values(&account_objects(namespace, name, access))
             .await;
+        self.token(namespace, name).await
+    }
+
+    /// Takes a new token for a service account that is there.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub async fn token(&self, namespace: &str, name: &str) -> Account {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
         let request = TokenRequest {
             spec: TokenRequestSpec {
