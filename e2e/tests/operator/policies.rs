@@ -15,8 +15,9 @@ use super::{
     world::{PATIENCE, World, condition},
 };
 
-/// The claim for a change of a policy.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// The claim for a change of a policy is 5 s; tests run side by side on a crowded machine. Without the touch of the pods it
+/// would never arrive here.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_policy_follows_its_whole_life() {
