@@ -2,6 +2,13 @@
 //! webhook called by the API server. Pods are objects whose status points at sidecar processes; what a kubelet does
 //! (a mount that follows its ConfigMaps when the pod changes) is done by the tests. Real pods: `tests/cluster.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test program"
+)]
+
 #[path = "operator/certificates.rs"]
 mod certificates;
 #[path = "operator/injection.rs"]

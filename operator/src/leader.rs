@@ -71,6 +71,15 @@ impl Leadership {
         Self { clock, deadline }
     }
 
+    /// Of a leader that won just now.
+    #[cfg(test)]
+    pub(crate) fn leading(clock: Clock) -> Self {
+        let sent = clock.now();
+        let leadership = Self::new(clock);
+        leadership.renewed(sent);
+        leadership
+    }
+
     /// Whether a write may begin now: it leads, and will for another [`CALL`].
     ///
     /// # Errors

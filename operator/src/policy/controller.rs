@@ -39,7 +39,7 @@ use super::{
     events,
     fetch::Fetch,
     follow::follow,
-    observed::{Change, api, told},
+    observed::{Change, api, next, told},
     render,
     reports::Reports,
     validate::validate,
@@ -199,7 +199,7 @@ impl Leading {
         concern: &Concern,
     ) {
         let mut events = pin!(events);
-        while let Some(event) = events.next().await {
+        while let Some(event) = next(&mut events, concern).await {
             match event {
                 Ok(Event::Apply(map) | Event::Delete(map)) => {
                     concern.clear();
@@ -234,7 +234,7 @@ impl Leading {
         concern: &Concern,
     ) {
         let mut events = pin!(events);
-        while let Some(event) = events.next().await {
+        while let Some(event) = next(&mut events, concern).await {
             match event {
                 Ok(Event::Apply(pod)) => {
                     concern.clear();
@@ -442,3 +442,6 @@ fn config() -> controller::Config {
         .concurrency(CONCURRENCY)
         .debounce(DEBOUNCE)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Policies as the API server has them, and the watch that every replica keeps of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
@@ -80,6 +80,9 @@ pub struct Policies {
     listed: watch::Sender<bool>,
 }
 
+/// Errors come again within so long: the longest pause of the backoff is 30 s.
+const QUIET: Duration = Duration::from_mins(1);
+
 /// What changed.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -133,7 +136,7 @@ impl Policies {
             .modify(|policy| policy.metadata.managed_fields = None)
             .reflect(writer);
         let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
+        while let Some(event) = next(&mut events, &concern).await {
             let change = match event {
                 Ok(Event::Apply(policy) | Event::Delete(policy)) => {
                     Change::One(ObjectRef::from_obj(&policy))
@@ -164,6 +167,16 @@ where
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     }
+}
+
+/// The next event of a watch. A watch that was taken up again shows by its silence, since it may have nothing to tell: then
+/// its trouble is over.
+pub(super) async fn next<S: Stream + Unpin>(events: &mut S, concern: &Concern) -> Option<S::Item> {
+    if let Ok(event) = tokio::time::timeout(QUIET, events.next()).await {
+        return event;
+    }
+    concern.clear();
+    events.next().await
 }
 
 /// Tells that a watch is in trouble.
