@@ -6,18 +6,20 @@ use super::kube::{Kube, PATIENCE};
 
 const NAMESPACE: &str = "bank";
 
+/// Those of the images, whose tags look like numbers.
+const TAGS: &str = "postgres.image.tag=1,redis.image.tag=1";
+
 fn values(mode: &str, replicas: u32) -> String {
     let image = |name: &str| {
-        let (repository, tag) = name.rsplit_once(':').unwrap();
-        (repository.to_owned(), tag.to_owned())
+        let (repository, _) = name.rsplit_once(':').unwrap();
+        repository.to_owned()
     };
-    let ((postgres, postgres_tag), (redis, redis_tag)) = (image(POSTGRES), image(REDIS));
+    let (postgres, redis) = (image(POSTGRES), image(REDIS));
     format!(
         "bank.lockMode={mode},bank.replicas={replicas},load.enabled=true,load.rate=20,\
-         postgres.image.repository={postgres},postgres.image.tag=\"{postgres_tag}\",\
-         redis.image.repository={redis},redis.image.tag=\"{redis_tag}\""
+         postgres.image.repository={postgres},\
+         redis.image.repository={redis}"
     )
-    .replace('"', "")
 }
 
 /// A number of the bank's metrics, through the API server, which every cluster can do.
@@ -30,7 +32,7 @@ fn metric(kube: &Kube, name: &str) -> Option<f64> {
 }
 
 pub(super) fn money_is_lost_without_a_lock(kube: &Kube) {
-    kube.release("pawl-demo", NAMESPACE, &values("none", 3));
+    kube.release("pawl-demo", NAMESPACE, &values("none", 3), TAGS);
     let lost = kube.until("an update is lost", PATIENCE, || {
         metric(kube, "bank_lost_updates_total").filter(|lost| *lost > 0.0)
     });
@@ -40,7 +42,7 @@ pub(super) fn money_is_lost_without_a_lock(kube: &Kube) {
 }
 
 pub(super) fn nothing_is_lost_while_scaled_one_five_two(kube: &Kube) {
-    kube.release("pawl-demo", NAMESPACE, &values("sidecar", 1));
+    kube.release("pawl-demo", NAMESPACE, &values("sidecar", 1), TAGS);
     let done = || metric(kube, "bank_deductions_total").unwrap_or_default();
     for replicas in ["1", "5", "2"] {
         kube.run(&[

@@ -6,7 +6,7 @@ pub(super) const NAMESPACE: &str = "pawl-system";
 
 /// The chart with two operators; the check of the chart waits until the API server reaches the webhook.
 pub(super) fn install(kube: &Kube) {
-    kube.release("pawl", NAMESPACE, "operator.replicas=2");
+    kube.release("pawl", NAMESPACE, "operator.replicas=2", "");
 }
 
 pub(super) fn both_replicas_are_ready_and_one_leads(kube: &Kube) {

@@ -153,8 +153,8 @@ impl Kube {
             .run(words.iter().copied().chain(["--kubeconfig", &kubeconfig]))
     }
 
-    /// `helm upgrade --install` of a chart, waiting until it is ready.
-    pub(super) fn release(&self, chart: &str, namespace: &str, values: &str) {
+    /// `helm upgrade --install` of a chart, waiting until it is ready. `texts` are values that look like numbers.
+    pub(super) fn release(&self, chart: &str, namespace: &str, values: &str, texts: &str) {
         let path = folder(chart).display().to_string();
         self.helm(&[
             "upgrade",
@@ -169,6 +169,8 @@ impl Kube {
             "3m",
             "--set",
             values,
+            "--set-string",
+            texts,
         ])
         .unwrap_or_else(|error| panic!("helm upgrade --install {chart}: {error}"));
     }
