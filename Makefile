@@ -16,10 +16,15 @@ JOBS ?= $(shell nproc)
 
 CARGO := cargo
 PACKAGES := redis-server postgresql etcd-server prometheus pgbouncer chromium python3-venv iproute2 util-linux gcc
+# What the test cluster is made of.
+CLUSTER_PACKAGES := etcd-server containerd runc containernetworking-plugins iptables conntrack buildah iproute2 util-linux \
+  redis-server postgresql prometheus curl musl-tools
+# What its images are made from: static programs, as in a release but built in a third of the time.
+STATIC := x86_64-unknown-linux-musl
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build the sidecar and the demo (release)
@@ -30,9 +35,38 @@ race: build ## lose money without a lock, keep it with Pawl; BACKEND=memory|redi
 	target/release/pawl-demo race --backend '$(BACKEND)' $(ARGS)
 
 .PHONY: test
-test: needs-test lint ## run every test; installs what it needs
+test: needs-test lint cluster-programs ## run every test; installs what it needs
 	$(CARGO) build --locked -j $(JOBS) --workspace --all-targets
 	scripts/run-tests
+
+.PHONY: needs-cluster
+needs-cluster: ## install what the test cluster needs (asks for root) and build its programs (needs Go)
+	scripts/need-packages $(CLUSTER_PACKAGES)
+	scripts/need-cluster
+
+.PHONY: cluster-programs
+cluster-programs: ## build the static programs of the test cluster's images
+	rustup target add $(STATIC)
+	$(CARGO) build --locked -j $(JOBS) --profile cluster --target $(STATIC) -p pawl-sidecar -p pawl-operator -p pawl-demo
+
+.PHONY: cluster-up
+cluster-up: needs-cluster cluster-programs ## start a one-node Kubernetes on this machine and give it the images
+	$(CARGO) build --locked -j $(JOBS) -p pawl-e2e --bin pawl-cluster
+	target/debug/pawl-cluster up
+	target/debug/pawl-cluster images
+
+.PHONY: cluster-down
+cluster-down: ## end it, and take away all it left
+	$(CARGO) build --locked -j $(JOBS) -p pawl-e2e --bin pawl-cluster
+	target/debug/pawl-cluster down
+
+.PHONY: cluster-test
+cluster-test: needs-cluster cluster-programs ## run the cluster's tests in a cluster of their own, or in that of KUBECONFIG; ARGS=part-of-a-name
+	$(CARGO) test --locked -j $(JOBS) -p pawl-e2e --test cluster -- $(ARGS)
+
+.PHONY: kind-test
+kind-test: cluster-programs ## run the same tests on kind (needs Docker)
+	e2e/kind/run $(ARGS)
 
 .PHONY: unit
 unit: ## run the tests that need no server
@@ -66,7 +100,7 @@ bless: ## renew the golden files after a change that is meant
 
 .PHONY: needs-test
 needs-test: ## install what the tests need (asks for root) and build the programs of the test cluster (needs Go)
-	scripts/need-packages $(PACKAGES)
+	scripts/need-packages $(PACKAGES) $(CLUSTER_PACKAGES)
 	scripts/need-cluster
 
 .PHONY: needs-bench

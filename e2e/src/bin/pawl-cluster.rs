@@ -1,4 +1,4 @@
-//! The test cluster, as a command: `pawl-cluster up | down | status | load-image ARCHIVE | images`.
+//! The test cluster, as a command: `pawl-cluster up | down | status | load-image ARCHIVE | images | archives`.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -31,6 +31,8 @@ enum Action {
     },
     /// Build the images that the tests use and give them to it.
     Images,
+    /// Build the images that the tests use and print their archives, for another cluster.
+    Archives,
     /// Be the node's first process. `up` calls this.
     #[command(hide = true)]
     Node,
@@ -64,6 +66,12 @@ async fn act(layout: &Layout, action: Action) -> Result<()> {
         }
         Action::LoadImage { archive } => images::load(layout, &archive),
         Action::Images => images::load_all(layout),
+        Action::Archives => {
+            for archive in images::build_all(layout)? {
+                println!("{}", archive.display());
+            }
+            Ok(())
+        }
         Action::Node => node::serve(layout),
     }
 }

@@ -94,6 +94,14 @@ pub fn build(layout: &Layout, recipe: &Recipe) -> Result<PathBuf> {
     Ok(archive)
 }
 
+/// Builds the images that tests use; answers their archives.
+pub fn build_all(layout: &Layout) -> Result<Vec<PathBuf>> {
+    Image::ALL
+        .iter()
+        .map(|image| build(layout, &image.recipe()?))
+        .collect()
+}
+
 /// Builds the images that tests use and gives them to the node.
 pub fn load_all(layout: &Layout) -> Result<()> {
     for image in Image::ALL {
