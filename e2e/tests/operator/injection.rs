@@ -11,7 +11,7 @@ use pawl_operator::check::check;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::world::{Operator, World};
 
 fn pod(name: &str, annotations: &Value) -> Pod {
     let pod = json!({
@@ -98,7 +98,20 @@ async fn the_api_server_has_pods_injected_and_bad_ones_refused() {
         .await
         .expect("the check passes");
 
-    // Down: who asked for a lock gets none, and nobody else is held up.
+    who_asked_for_a_lock_gets_none_without_the_webhook(&world, &operator).await;
+    let metrics = operator.metrics().await;
+    assert!(
+        metrics["pawl_operator_admissions_total{result=\"patched\"}"] >= 10.0,
+        "{metrics:?}"
+    );
+    assert!(
+        metrics["pawl_operator_admissions_total{result=\"denied\"}"] >= 3.0,
+        "{metrics:?}"
+    );
+}
+
+/// And nobody else is held up.
+async fn who_asked_for_a_lock_gets_none_without_the_webhook(world: &World, operator: &Operator) {
     operator.process.signal(Signal::STOP);
     let labelled = pod("late", &json!({"pawl.dev/policies": "payments-0"}));
     let refused = world
@@ -115,15 +128,6 @@ async fn the_api_server_has_pods_injected_and_bad_ones_refused() {
         .await
         .expect("others are made");
     operator.process.signal(Signal::CONT);
-    let metrics = operator.metrics().await;
-    assert!(
-        metrics["pawl_operator_admissions_total{result=\"patched\"}"] >= 10.0,
-        "{metrics:?}"
-    );
-    assert!(
-        metrics["pawl_operator_admissions_total{result=\"denied\"}"] >= 3.0,
-        "{metrics:?}"
-    );
 }
 
 /// What somebody resets is mended, and the pod stays ready.

@@ -77,7 +77,29 @@ async fn a_policy_follows_its_whole_life() {
         })
         .await;
 
-    // A pod without a sidecar.
+    a_pod_without_a_sidecar_is_told(&world).await;
+
+    // A sidecar that is gone.
+    let pods = world.pods("shop");
+    let now = DeleteParams::default().grace_period(0);
+    node.pods[1].sidecar.kill();
+    world
+        .until_policy("shop", "payments", "behind", |status| {
+            condition(status, "Propagated") == "False/Pending" && status["pods"]["current"] == 1
+        })
+        .await;
+    pods.delete("app-2", &now).await.unwrap();
+    world
+        .until_policy("shop", "payments", "ready again", |status| {
+            condition(status, "Ready") == "True/Ready" && status["pods"]["bound"] == 1
+        })
+        .await;
+
+    it_was_told(&world).await;
+    removal_reaches_the_sidecar(&world, &node).await;
+}
+
+async fn a_pod_without_a_sidecar_is_told(world: &World) {
     let pods = world.pods("shop");
     let bare = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -101,23 +123,6 @@ async fn a_policy_follows_its_whole_life() {
     );
     let now = DeleteParams::default().grace_period(0);
     pods.delete("bare", &now).await.unwrap();
-
-    // A sidecar that is gone.
-    node.pods[1].sidecar.kill();
-    world
-        .until_policy("shop", "payments", "behind", |status| {
-            condition(status, "Propagated") == "False/Pending" && status["pods"]["current"] == 1
-        })
-        .await;
-    pods.delete("app-2", &now).await.unwrap();
-    world
-        .until_policy("shop", "payments", "ready again", |status| {
-            condition(status, "Ready") == "True/Ready" && status["pods"]["bound"] == 1
-        })
-        .await;
-
-    it_was_told(&world).await;
-    removal_reaches_the_sidecar(&world, &node).await;
 }
 
 /// Events on transitions, each once.

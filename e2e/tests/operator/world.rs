@@ -71,39 +71,12 @@ impl World {
 
     /// Starts an operator of this name, with the account of the chart.
     pub(super) fn operator(&self, name: &str) -> Operator {
-        self.operator_by(name, &self.server.kubeconfig(&self.operator))
+        operator(name, &self.server.kubeconfig(&self.operator))
     }
 
     /// The same, which reaches the API server at another address.
     pub(super) fn operator_at(&self, name: &str, url: &str) -> Operator {
-        self.operator_by(name, &self.server.kubeconfig_at(&self.operator, url))
-    }
-
-    fn operator_by(&self, name: &str, kubeconfig: &std::path::Path) -> Operator {
-        let folder = TempDir::with_prefix("pawl-operator-").expect("a folder can be made");
-        let (admin, webhook) = (free_port(), free_port());
-        let process = Process::start(
-            Program {
-                name: binary(),
-                package: "pawl-operator: cargo build -p pawl-operator",
-            },
-            [
-                format!("--namespace={NAMESPACE}"),
-                format!("--pod-name={name}"),
-                "--sidecar-image=pawl-sidecar:test".to_owned(),
-                format!("--webhook-listen=127.0.0.1:{webhook}"),
-                format!("--admin=127.0.0.1:{admin}"),
-            ],
-            &[("KUBECONFIG", OsString::from(kubeconfig))],
-            None,
-            &folder.path().join("log"),
-        );
-        Operator {
-            process,
-            admin,
-            webhook,
-            _folder: folder,
-        }
+        operator(name, &self.server.kubeconfig_at(&self.operator, url))
     }
 
     /// Leads the webhook's calls to an operator: the API server reaches a Service by its external name.
@@ -193,6 +166,33 @@ impl World {
             assert!(start.elapsed() < PATIENCE, "never {what}: {status:#}");
             sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+fn operator(name: &str, kubeconfig: &std::path::Path) -> Operator {
+    let folder = TempDir::with_prefix("pawl-operator-").expect("a folder can be made");
+    let (admin, webhook) = (free_port(), free_port());
+    let process = Process::start(
+        Program {
+            name: binary(),
+            package: "pawl-operator: cargo build -p pawl-operator",
+        },
+        [
+            format!("--namespace={NAMESPACE}"),
+            format!("--pod-name={name}"),
+            "--sidecar-image=pawl-sidecar:test".to_owned(),
+            format!("--webhook-listen=127.0.0.1:{webhook}"),
+            format!("--admin=127.0.0.1:{admin}"),
+        ],
+        &[("KUBECONFIG", OsString::from(kubeconfig))],
+        None,
+        &folder.path().join("log"),
+    );
+    Operator {
+        process,
+        admin,
+        webhook,
+        _folder: folder,
     }
 }
 
