@@ -94,7 +94,7 @@ impl State {
                 self.set_policy(settings, phase);
                 applied
             }
-            Some(service) if service.backend.config == settings.backend => {
+            Some(service) if service.backend.config.serves(&settings.backend) => {
                 self.new_terms(&service, &settings);
                 service.is_retiring.set(false);
                 self.set_policy(settings, Phase::Serving(service));

@@ -58,6 +58,27 @@ pub struct BackendConfig {
     pub max_ttl: Ttl,
 }
 
+impl BackendConfig {
+    /// Whether a backend that was opened with `self` serves `other` as it is. Times count only where the backend was opened
+    /// with them: a change of `lease.ttl` is new terms for new leases, and not a reason to wait for those that run.
+    pub(super) fn serves(&self, other: &Self) -> bool {
+        let Self {
+            policy,
+            namespace,
+            spec,
+            scope,
+            ttl,
+            max_ttl,
+        } = self;
+        *policy == other.policy
+            && *namespace == other.namespace
+            && *spec == other.spec
+            && *scope == other.scope
+            && (spec.postgres.is_none() || *ttl == other.ttl)
+            && (spec.redlock.is_none() || *max_ttl == other.max_ttl)
+    }
+}
+
 /// Where a policy comes from.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Origin {

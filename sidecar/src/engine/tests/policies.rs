@@ -95,6 +95,20 @@ fn a_policy_that_comes_back_takes_its_leases_up_again() {
     });
 }
 
+/// A change of the policy's times waits for no lease: those that run keep theirs, everything new has the new ones.
+#[test]
+fn another_ttl_is_used_at_once_beside_leases_that_run() {
+    on_bench(MEMORY, async |bench| {
+        let held = bench.grant("a");
+        let longer = "{backend: {memory: {}}, lease: {ttl: 25s, maxTtl: 9m}}";
+        assert_eq!(bench.apply(vec![settings("p", longer)]), [Applied::Serving]);
+        assert!(bench.engine.lease(&held.lease_id).is_ok());
+        let new = bench.grant("b");
+        assert_eq!(new.ttl.as_duration(), Duration::from_secs(25));
+        assert_eq!(held.ttl.as_duration(), Duration::from_secs(10));
+    });
+}
+
 #[test]
 fn another_backend_is_announced_drained_and_then_used() {
     on_bench(MEMORY, async |bench| {
