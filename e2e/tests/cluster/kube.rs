@@ -194,19 +194,37 @@ impl Kube {
                 "app.kubernetes.io/name=pawl",
                 "--tail=30",
             ],
-            &[
-                "logs",
-                "-A",
-                "-l",
-                "pawl.dev/inject=true",
-                "-c",
-                "pawl-sidecar",
-                "--tail=20",
-                "--prefix",
-            ],
         ] {
             let said = self.ask(words, "").unwrap_or_else(|error| error);
             println!("--- kubectl {}\n{said}", words.join(" "));
+        }
+        // kubectl knows no logs of all namespaces.
+        let pods = self.ask(
+            &[
+                "get",
+                "pods",
+                "-A",
+                "--no-headers",
+                "-o",
+                "custom-columns=:.metadata.namespace,:.metadata.name",
+            ],
+            "",
+        );
+        for line in pods.unwrap_or_default().lines() {
+            let Some((namespace, pod)) = line.split_once(char::is_whitespace) else {
+                continue;
+            };
+            let words = [
+                "logs",
+                "-n",
+                namespace,
+                pod.trim(),
+                "--all-containers",
+                "--tail=15",
+                "--prefix",
+            ];
+            let said = self.ask(&words, "").unwrap_or_else(|error| error);
+            println!("--- logs of {namespace}/{}\n{said}", pod.trim());
         }
     }
 }
