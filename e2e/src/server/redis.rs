@@ -149,14 +149,27 @@ impl RedisServer {
         let _: i64 = self.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     }
 
-    /// How often commands ran, by name, since the start or `CONFIG RESETSTAT`.
+    /// How often commands ran, by name, since the start or `CONFIG RESETSTAT`, with those that were answered by an error.
     pub fn calls(&self, name: &str) -> u64 {
+        self.count(name, "calls")
+    }
+
+    /// How many of these were answered by an error.
+    pub fn failed_calls(&self, name: &str) -> u64 {
+        self.count(name, "failed_calls")
+    }
+
+    /// A number of `INFO commandstats`; 0 for what never ran.
+    fn count(&self, name: &str, field: &str) -> u64 {
         let stats: String = self.run(&["INFO", "commandstats"]);
-        let prefix = format!("cmdstat_{name}:calls=");
+        let prefix = format!("cmdstat_{name}:");
         stats
             .lines()
-            .find_map(|line| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok())
-            .unwrap_or(0)
+            .find_map(|line| line.strip_prefix(&prefix))
+            .into_iter()
+            .flat_map(|fields| fields.split(','))
+            .find_map(|pair| pair.strip_prefix(field)?.strip_prefix('='))
+            .map_or(0, |number| number.parse().expect("a number"))
     }
 
     /// What it said.
