@@ -1,6 +1,6 @@
 //! The images that tests use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     super::{
@@ -83,7 +83,7 @@ fn own(name: &str) -> Result<Recipe> {
     if !program.exists() {
         return Err(Error::Missing {
             program: program.display().to_string(),
-            install: "make cluster-images".to_owned(),
+            install: "make cluster-programs".to_owned(),
         });
     }
     let image = format!("ghcr.io/pawl-dev/pawl-{name}:{}", env!("CARGO_PKG_VERSION"));
@@ -127,7 +127,7 @@ fn postgres() -> Result<Recipe> {
     let files = Files::of_programs(&programs, "postgresql")?
         .with_folder(&version.join("lib"))?
         .with_folder(&shared)?
-        .with_folder(std::path::Path::new("/usr/share/zoneinfo/Etc"))?;
+        .with_file(Path::new("/usr/share/zoneinfo/UTC"))?;
     Ok(files.into_recipe(
         POSTGRES,
         "/usr/local/bin/postgres-server",
