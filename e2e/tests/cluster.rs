@@ -23,6 +23,8 @@ use pawl_kit::clock::Clock;
 mod bank;
 #[path = "cluster/faults.rs"]
 mod faults;
+#[path = "cluster/holders.rs"]
+mod holders;
 #[path = "cluster/injection.rs"]
 mod injection;
 #[path = "cluster/install.rs"]
@@ -31,64 +33,52 @@ mod install;
 mod kube;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/locks.rs"]
+mod locks;
+#[path = "cluster/monitoring.rs"]
+mod monitoring;
 #[path = "cluster/policies.rs"]
 mod policies;
+#[path = "cluster/secrets.rs"]
+mod secrets;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;
 
 use kube::Kube;
 
 type Test = (&'static str, fn(&Kube));
 
+/// Each test with its name.
+macro_rules! tests {
+    ($($test:path),+ $(,)?) => {
+        &[$((stringify!($test), $test)),+]
+    };
+}
+
 /// All of them. The first installs the chart that those in between need, the last takes it away.
-const TESTS: &[Test] = &[
-    (
-        "install::both_replicas_are_ready_and_one_leads",
-        install::both_replicas_are_ready_and_one_leads,
-    ),
-    ("install::helm_test_passes", install::helm_test_passes),
-    (
-        "policies::every_example_is_accepted",
-        policies::every_example_is_accepted,
-    ),
-    (
-        "policies::every_refused_policy_is_refused_with_its_message",
-        policies::every_refused_policy_is_refused_with_its_message,
-    ),
-    (
-        "policies::a_change_is_live_within_five_seconds",
-        policies::a_change_is_live_within_five_seconds,
-    ),
-    (
-        "injection::a_pod_without_the_label_gets_nothing",
-        injection::a_pod_without_the_label_gets_nothing,
-    ),
-    (
-        "injection::a_job_locks_with_its_first_request_and_completes",
-        injection::a_job_locks_with_its_first_request_and_completes,
-    ),
-    (
-        "injection::a_bad_annotation_refuses_the_pod_with_the_reason",
-        injection::a_bad_annotation_refuses_the_pod_with_the_reason,
-    ),
-    (
-        "bank::money_is_lost_without_a_lock",
-        bank::money_is_lost_without_a_lock,
-    ),
-    (
-        "bank::nothing_is_lost_while_scaled_one_five_two",
-        bank::nothing_is_lost_while_scaled_one_five_two,
-    ),
-    (
-        "faults::an_evicted_holder_hands_over",
-        faults::an_evicted_holder_hands_over,
-    ),
-    (
-        "faults::locks_go_on_without_the_operator",
-        faults::locks_go_on_without_the_operator,
-    ),
-    (
-        "install::uninstall_leaves_nothing",
-        install::uninstall_leaves_nothing,
-    ),
+const TESTS: &[Test] = tests![
+    install::both_replicas_are_ready_and_one_leads,
+    install::helm_test_passes,
+    monitoring::prometheus_finds_both_operators,
+    policies::every_example_is_accepted,
+    policies::every_refused_policy_is_refused_with_its_message,
+    policies::a_change_is_live_within_five_seconds,
+    injection::a_pod_without_the_label_gets_nothing,
+    injection::a_job_locks_with_its_first_request_and_completes,
+    injection::a_bad_annotation_refuses_the_pod_with_the_reason,
+    bank::money_is_lost_without_a_lock,
+    bank::nothing_is_lost_while_scaled_one_five_two,
+    holders::an_evicted_holder_hands_over,
+    holders::a_holder_that_dies_or_hangs_is_followed_by_another,
+    holders::running_leases_keep_their_terms,
+    secrets::a_rotated_password_is_used_without_a_restart,
+    secrets::a_bad_certificate_is_refused_and_a_new_authority_trusted_without_a_restart,
+    monitoring::each_fault_fires_its_alert,
+    faults::locks_go_on_without_the_operator,
+    faults::a_leader_that_stood_still_writes_nothing,
+    faults::the_api_server_is_gone_for_longer_than_a_lease,
+    upgrade::an_earlier_chart_is_upgraded_under_load,
+    install::uninstall_leaves_nothing,
 ];
 
 fn main() -> ExitCode {

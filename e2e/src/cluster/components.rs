@@ -248,6 +248,8 @@ fn kubelet_config(network: Network) -> Value {
         "podLogsDir": format!("{INSIDE}/pods"),
         "volumePluginDir": format!("{INSIDE}/volume-plugins"),
         "maxPods": 240,
+        // How often a changed Secret is looked for; a minute by itself.
+        "syncFrequency": "10s",
         "serializeImagePulls": false,
         // The machine's disk and memory are not the cluster's to judge.
         "evictionHard": {

@@ -1,10 +1,16 @@
 //! The demo's chart: money is lost without a lock, and kept with Pawl, under load and while it is scaled.
 
-use pawl_e2e::cluster::images::{POSTGRES, REDIS};
+use pawl_e2e::{
+    chart::folder,
+    cluster::images::{POSTGRES, REDIS},
+};
 
-use super::kube::{Kube, PATIENCE};
+use super::{
+    kube::{Kube, PATIENCE},
+    monitoring,
+};
 
-const NAMESPACE: &str = "bank";
+pub(super) const NAMESPACE: &str = "bank";
 
 /// Those of the images, whose tags look like numbers.
 const TAGS: &str = "postgres.image.tag=1,redis.image.tag=1";
@@ -22,27 +28,54 @@ fn values(mode: &str, replicas: u32) -> String {
     )
 }
 
-/// A number of the bank's metrics, through the API server, which every cluster can do.
-fn metric(kube: &Kube, name: &str) -> Option<f64> {
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/services/pawl-demo:http/proxy/metrics");
-    let text = kube.ask(&["get", "--raw", &path], "").ok()?;
+/// The bank with its database, and deductions all the time.
+pub(super) fn install(kube: &Kube, mode: &str, replicas: u32) {
+    let chart = folder("pawl-demo");
+    kube.release(
+        "pawl-demo",
+        &chart,
+        NAMESPACE,
+        &values(mode, replicas),
+        TAGS,
+    );
+}
+
+pub(super) fn uninstall(kube: &Kube) {
+    kube.helm(&["uninstall", "pawl-demo", "--namespace", NAMESPACE, "--wait"])
+        .unwrap();
+}
+
+/// A number of the bank's metrics.
+pub(super) fn metric(kube: &Kube, name: &str) -> Option<f64> {
+    let text = kube.proxy(NAMESPACE, "pawl-demo:http/metrics")?;
     let values = text.lines().filter(|line| line.starts_with(name));
     let numbers = values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
     Some(numbers.sum())
 }
 
 pub(super) fn money_is_lost_without_a_lock(kube: &Kube) {
-    kube.release("pawl-demo", NAMESPACE, &values("none", 3), TAGS);
+    monitoring::install(kube);
+    install(kube, "none", 3);
     let lost = kube.until("an update is lost", PATIENCE, || {
         metric(kube, "bank_lost_updates_total").filter(|lost| *lost > 0.0)
     });
     println!("{lost} updates were lost without a lock");
-    kube.helm(&["uninstall", "pawl-demo", "--namespace", NAMESPACE, "--wait"])
-        .unwrap();
+    monitoring::until(
+        kube,
+        "max(bank_lost_updates_total{namespace=\"bank\"})",
+        |lost| lost > 0.5,
+    );
+    monitoring::until(
+        kube,
+        "max(bank_balance{namespace=\"bank\"}) - max(bank_expected_balance{namespace=\"bank\"})",
+        |too_much| too_much > 0.5,
+    );
+    uninstall(kube);
 }
 
 pub(super) fn nothing_is_lost_while_scaled_one_five_two(kube: &Kube) {
-    kube.release("pawl-demo", NAMESPACE, &values("sidecar", 1), TAGS);
+    monitoring::install(kube);
+    install(kube, "sidecar", 1);
     // Of the books, whichever replica answers.
     let expected = || metric(kube, "bank_expected_balance");
     for replicas in ["1", "5", "2"] {
@@ -73,14 +106,27 @@ pub(super) fn nothing_is_lost_while_scaled_one_five_two(kube: &Kube) {
             lost.abs() < 0.5,
             "{lost} updates were lost with {replicas} replicas"
         );
+        let there: f64 = replicas.parse().unwrap();
+        let sidecars = "sum(up{job=\"sidecars\",namespace=\"bank\"})";
+        monitoring::until(kube, sidecars, |found| (found - there).abs() < 0.5);
     }
+    let granted = "sum(rate(pawl_lock_acquires_total{namespace=\"bank\",result=\"granted\"}[15s]))";
+    let rate = monitoring::until(kube, granted, |rate| rate > 1.0);
+    let lost = "max(bank_lost_updates_total{namespace=\"bank\"})";
+    monitoring::until(kube, lost, |lost| lost.abs() < 0.5);
     let balance = kube.until("the books", PATIENCE, || metric(kube, "bank_balance"));
-    println!("nothing lost while scaled 1, 5, 2; the balance is {balance}");
+    println!(
+        "nothing lost while scaled 1, 5, 2, at {rate:.0} locks a second; the balance is {balance}"
+    );
+    kube.until("no alert fires", PATIENCE, || {
+        monitoring::firing(kube, "namespace=\"bank\"")
+            .is_empty()
+            .then_some(())
+    });
     kube.until("every pod is counted", PATIENCE, || {
         let policy = kube.get(&["lockpolicies", "-n", NAMESPACE]);
         let pods = &policy["items"][0]["status"]["pods"];
         (pods["bound"] == 2 && pods["current"] == 2).then_some(())
     });
-    kube.helm(&["uninstall", "pawl-demo", "--namespace", NAMESPACE, "--wait"])
-        .unwrap();
+    uninstall(kube);
 }

@@ -1,15 +1,17 @@
 //! What the webhook makes of pods, run by a kubelet in a namespace that enforces `restricted`.
 
 use pawl_e2e::cluster::images::TOOLS;
+use serde_json::{Value, json};
 
 use super::kube::{Kube, PATIENCE, is_true};
 
 /// A LockPolicy with a backend and further fields of its spec, both as YAML in one line.
 pub(super) fn policy(name: &str, backend: &str, rest: &str) -> String {
-    let purpose = if backend.contains("memory") {
-        "Efficiency"
-    } else {
+    // Where a failover can forget a lock, there is no promise of the other.
+    let purpose = if backend.contains("kubernetes") {
         "Correctness"
+    } else {
+        "Efficiency"
     };
     format!(
         "apiVersion: pawl.dev/v1alpha1\nkind: LockPolicy\nmetadata: {{name: {name}}}\nspec:\n  purpose: {purpose}\n  backend: {backend}\n  {rest}\n"
@@ -50,6 +52,46 @@ pub(super) fn pod(name: &str, policy: &str, annotation: &str) -> String {
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  labels: {{pawl.dev/inject: 'true'}}\n  annotations:\n    pawl.dev/policies: {policy}\n    {annotation}\nspec:\n{}",
         pod_spec(script, 2)
     )
+}
+
+/// A server in a pod of its own and the Service of the same name, as JSON. `container` and `spec` are merged into the container and
+/// the pod's specification.
+pub(super) fn server(
+    name: &str,
+    image: &str,
+    port: u16,
+    container: &Value,
+    spec: &Value,
+) -> String {
+    let mut all = json!({
+        "name": name, "image": image, "imagePullPolicy": "IfNotPresent",
+        "ports": [{"name": "main", "containerPort": port}],
+        "readinessProbe": {"tcpSocket": {"port": "main"}, "periodSeconds": 1},
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    });
+    merge(&mut all, container);
+    let mut pod = json!({
+        "enableServiceLinks": false, "terminationGracePeriodSeconds": 2,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 999, "fsGroup": 999, "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [all],
+    });
+    merge(&mut pod, spec);
+    let labels = json!({"server": name});
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": pod},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {
+            "selector": labels, "ports": [{"port": port}],
+        }},
+    ]})
+    .to_string()
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    for (name, value) in more.as_object().into_iter().flatten() {
+        into[name] = value.clone();
+    }
 }
 
 pub(super) fn a_pod_without_the_label_gets_nothing(kube: &Kube) {
@@ -108,7 +150,7 @@ token="Authorization: Bearer $(cat $PAWL_TOKEN_FILE)"
     let sidecar = &pod["spec"]["initContainers"][0];
     assert_eq!(sidecar["name"], "pawl-sidecar");
     assert_eq!(sidecar["restartPolicy"], "Always");
-    let ended = |status: &serde_json::Value| {
+    let ended = |status: &Value| {
         let ended = &status["state"]["terminated"];
         (
             ended["finishedAt"].as_str().unwrap_or_default().to_owned(),

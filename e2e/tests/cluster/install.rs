@@ -1,12 +1,21 @@
 //! `helm install pawl` and `helm uninstall pawl`.
 
+use std::path::Path;
+
+use pawl_e2e::chart::folder;
+
 use super::kube::{Kube, PATIENCE};
 
 pub(super) const NAMESPACE: &str = "pawl-system";
 
 /// The chart with two operators; the check of the chart waits until the API server reaches the webhook.
 pub(super) fn install(kube: &Kube) {
-    kube.release("pawl", NAMESPACE, "operator.replicas=2", "");
+    install_chart(kube, &folder("pawl"));
+}
+
+/// The same with another chart.
+pub(super) fn install_chart(kube: &Kube, chart: &Path) {
+    kube.release("pawl", chart, NAMESPACE, "operator.replicas=2", "");
 }
 
 pub(super) fn both_replicas_are_ready_and_one_leads(kube: &Kube) {

@@ -2,16 +2,13 @@
 
 use std::{
     io::Write as _,
-    path::PathBuf,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     thread::sleep,
     time::Duration,
 };
 
-use pawl_e2e::{
-    chart::{folder, helm::Helm},
-    cluster::Layout,
-};
+use pawl_e2e::{chart::helm::Helm, cluster::Layout};
 use pawl_kit::clock::Clock;
 use serde_json::Value;
 
@@ -44,17 +41,7 @@ impl Kube {
 
     /// Runs kubectl; its output, or what it complains of.
     pub(super) fn ask(&self, words: &[&str], input: &str) -> Result<String, String> {
-        let kubernetes = Layout::of_checkout().program("kubernetes").unwrap();
-        let mut child = Command::new(kubernetes)
-            .arg("kubectl")
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.kubectl(words).spawn().unwrap();
         // Whoever does not read its input closes it.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
         let output = child.wait_with_output().unwrap();
@@ -64,6 +51,19 @@ impl Kube {
         } else {
             Err(text(&output.stderr) + &text(&output.stdout))
         }
+    }
+
+    fn kubectl(&self, words: &[&str]) -> Command {
+        let mut kubectl = Command::new(Layout::of_checkout().program("kubernetes").unwrap());
+        kubectl
+            .arg("kubectl")
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        kubectl
     }
 
     /// The same where it has to work.
@@ -101,6 +101,39 @@ impl Kube {
             ],
             "",
         )
+    }
+
+    /// What the application of a pod has printed.
+    pub(super) fn log(&self, namespace: &str, pod: &str) -> String {
+        self.run(&["logs", "-n", namespace, pod, "-c", "app"])
+    }
+
+    /// Follows the log of a container until its end, each line behind the time as the kubelet saw it.
+    pub(super) fn follow(&self, namespace: &str, pod: &str, container: &str) -> Child {
+        let words = [
+            "logs",
+            "-f",
+            "--timestamps",
+            "-n",
+            namespace,
+            pod,
+            "-c",
+            container,
+        ];
+        self.kubectl(&words).spawn().unwrap()
+    }
+
+    /// Answers of HTTP services in the cluster, asked through the API server as every cluster can. `target` is
+    /// `SERVICE:PORT/path`.
+    pub(super) fn proxy(&self, namespace: &str, target: &str) -> Option<String> {
+        let (service, path) = target.split_once('/').unwrap();
+        let path = format!("/api/v1/namespaces/{namespace}/services/{service}/proxy/{path}");
+        self.ask(&["get", "--raw", &path], "").ok()
+    }
+
+    /// The layout of the tests' own cluster; there is none with a cluster of somebody else, whose processes are not ours to stop.
+    pub(super) fn own(&self) -> Option<Layout> {
+        self.is_ours.then(lifecycle::layout)
     }
 
     /// Makes a namespace that enforces the Pod Security Standard `restricted`.
@@ -154,12 +187,19 @@ impl Kube {
     }
 
     /// `helm upgrade --install` of a chart, waiting until it is ready. `texts` are values that look like numbers.
-    pub(super) fn release(&self, chart: &str, namespace: &str, values: &str, texts: &str) {
-        let path = folder(chart).display().to_string();
+    pub(super) fn release(
+        &self,
+        name: &str,
+        chart: &Path,
+        namespace: &str,
+        values: &str,
+        texts: &str,
+    ) {
+        let path = chart.display().to_string();
         self.helm(&[
             "upgrade",
             "--install",
-            chart,
+            name,
             &path,
             "--namespace",
             namespace,
@@ -172,7 +212,7 @@ impl Kube {
             "--set-string",
             texts,
         ])
-        .unwrap_or_else(|error| panic!("helm upgrade --install {chart}: {error}"));
+        .unwrap_or_else(|error| panic!("helm upgrade --install {name}: {error}"));
     }
 
     /// Shows what there is, after a failure.

@@ -6,7 +6,7 @@ use pawl_e2e::cluster::{Layout, Network, cgroups, processes};
 
 static NETWORK: OnceLock<Network> = OnceLock::new();
 
-fn layout() -> Layout {
+pub(super) fn layout() -> Layout {
     Layout::at(&Layout::of_checkout().home().join("test"))
 }
 
