@@ -122,12 +122,19 @@ impl Metrics {
                 "metadata.generation of the policy that is served; 0 if its file has none",
                 &["policy"],
             )?,
-            reloads: counters(
-                registry,
-                "pawl_policy_reloads_total",
-                "Policy files that were read because they were new or had changed, by how that ended",
-                &["result"],
-            )?,
+            reloads: {
+                let reloads = counters(
+                    registry,
+                    "pawl_policy_reloads_total",
+                    "Policy files that were read because they were new or had changed, by how that ended",
+                    &["result"],
+                )?;
+                // Shown as 0 from the start: the first error is the one that has to be told.
+                for result in ["ok", "error"] {
+                    reloads.with_label_values(&[result]);
+                }
+                reloads
+            },
         })
     }
 

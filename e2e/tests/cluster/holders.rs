@@ -105,7 +105,7 @@ pub(super) fn an_evicted_holder_hands_over(kube: &Kube) {
 
 /// The second pod queues by a stream; nobody waits for its grant.
 fn hold_in_background(kube: &Kube, namespace: &str) {
-    let script = r#"exec 3> >(while read -r line; do echo "$EPOCHREALTIME -/the-key $line"; done >/proc/1/fd/1)
+    let script = r#"exec 3> >(exec >/proc/1/fd/1 2>&1; while read -r line; do echo "$EPOCHREALTIME -/the-key $line"; done)
 curl -sS -N -X POST -H 'Accept: text/event-stream' -H 'Content-Type: application/json' -d '{"wait": "1m"}' $PAWL_URL/v1/locks/-/the-key >&3 2>&1 </dev/null &"#;
     kube.exec(namespace, "two", script).unwrap();
     kube.until("it queues", PATIENCE, || {

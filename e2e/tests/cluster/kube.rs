@@ -17,6 +17,9 @@ use super::lifecycle;
 /// How long a pod may take to do what it is for, on a machine that builds something beside it.
 pub(super) const PATIENCE: u64 = 120;
 
+/// How long one kubectl may take, in seconds.
+const LONGEST: u64 = 150;
+
 /// A cluster; its own one is ended when this is dropped.
 pub(super) struct Kube {
     kubeconfig: PathBuf,
@@ -54,8 +57,11 @@ impl Kube {
     }
 
     fn kubectl(&self, words: &[&str]) -> Command {
-        let mut kubectl = Command::new(Layout::of_checkout().program("kubernetes").unwrap());
+        // Bounded: what hangs is to fail here, with its words.
+        let mut kubectl = Command::new("timeout");
         kubectl
+            .arg(LONGEST.to_string())
+            .arg(Layout::of_checkout().program("kubernetes").unwrap())
             .arg("kubectl")
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
@@ -84,7 +90,8 @@ impl Kube {
             .unwrap_or_else(|error| panic!("apply: {error}\n{documents}"));
     }
 
-    /// Runs a script in a container `app` of a pod.
+    /// Runs a script in a container `app` of a pod. It ends with its last process, so those in the background close what they
+    /// inherit.
     pub(super) fn exec(&self, namespace: &str, pod: &str, script: &str) -> Result<String, String> {
         self.ask(
             &[

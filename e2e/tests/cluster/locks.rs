@@ -24,7 +24,7 @@ pub(super) fn granted(kube: &Kube, namespace: &str, pod: &str, lock: &str, body:
 /// the pod, each line behind the time in seconds. Answers the process id of curl.
 pub(super) fn hold(kube: &Kube, namespace: &str, pod: &str, lock: &str, body: &Value) -> u32 {
     let script = format!(
-        r#"exec 3> >(while read -r line; do echo "$EPOCHREALTIME {lock} $line"; done >/proc/1/fd/1)
+        r#"exec 3> >(exec >/proc/1/fd/1 2>&1; while read -r line; do echo "$EPOCHREALTIME {lock} $line"; done)
 curl -sS -N -X POST -H 'Accept: text/event-stream' -H 'Content-Type: application/json' -d '{body}' $PAWL_URL/v1/locks/{lock} >&3 2>&1 </dev/null &
 echo $!"#
     );

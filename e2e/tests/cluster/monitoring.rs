@@ -13,6 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{
+    bank,
     injection::{pod, policy, server},
     install,
     kube::{Kube, PATIENCE},
@@ -21,35 +22,31 @@ use super::{
 
 const NAMESPACE: &str = "monitoring";
 
-/// What a pod in a `restricted` namespace has to say.
-const ACCESS: &str = r"
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: prometheus}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: prometheus}
-rules:
-- {apiGroups: [''], resources: [pods], verbs: [get, list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: prometheus}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: prometheus}
-subjects: [{kind: ServiceAccount, name: prometheus, namespace: monitoring}]
-";
+/// Where sidecars are looked for.
+const WATCHED: [&str; 4] = ["bank", "alerts", "tls", "alone"];
 
-/// Pods with a label, by the name of the port; what the monitors of the charts make of it.
-fn job(name: &str, label: &str, value: &str, port: &str) -> Value {
+/// A Service without an address, whose name stands for the addresses of its pods. Debian's Prometheus is built without the discovery
+/// that asks the API server, so it finds pods by DNS.
+fn addresses(name: &str, labels: &Value) -> String {
     json!({
-        "job_name": name,
-        "kubernetes_sd_configs": [{"role": "pod"}],
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": true, "selector": labels},
+    })
+    .to_string()
+}
+
+/// All pods behind such a name; what the monitors of the charts make of them.
+fn job(name: &str, service: &str, namespace: &str, port: u16) -> Value {
+    json!({
+        "job_name": format!("{name}/{namespace}"),
+        "dns_sd_configs": [{
+            "names": [format!("{service}.{namespace}.svc.cluster.local")],
+            "type": "A", "port": port, "refresh_interval": "1s",
+        }],
         "relabel_configs": [
-            {"action": "keep", "source_labels": [format!("__meta_kubernetes_pod_label_{label}")], "regex": value},
-            {"action": "keep", "source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": port},
-            {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-            {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+            {"target_label": "job", "replacement": name},
+            {"target_label": "namespace", "replacement": namespace},
+            {"source_labels": ["__address__"], "target_label": "pod"},
         ],
     })
 }
@@ -70,16 +67,29 @@ fn rules() -> Value {
 
 /// Installs it, unless it is there.
 pub(super) fn install(kube: &Kube) {
+    if !kube.get(&["pod", "-n", NAMESPACE, "prometheus"]).is_null() {
+        return;
+    }
     kube.namespace(NAMESPACE);
-    kube.apply(NAMESPACE, ACCESS);
+    let operators =
+        json!({"app.kubernetes.io/name": "pawl", "app.kubernetes.io/component": "operator"});
+    kube.apply(install::NAMESPACE, &addresses("operators", &operators));
+    for namespace in WATCHED {
+        kube.namespace(namespace);
+        let sidecars = json!({"pawl.dev/inject": "true"});
+        kube.apply(namespace, &addresses("sidecars", &sidecars));
+    }
+    let banks = json!({"app.kubernetes.io/component": "bank"});
+    kube.apply(bank::NAMESPACE, &addresses("banks", &banks));
+    let mut jobs = vec![
+        job("operators", "operators", install::NAMESPACE, 4601),
+        job("banks", "banks", bank::NAMESPACE, 8080),
+    ];
+    jobs.extend(WATCHED.map(|namespace| job("sidecars", "sidecars", namespace, 4601)));
     let config = json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": ["/etc/prometheus/alerts.json"],
-        "scrape_configs": [
-            job("operators", "app_kubernetes_io_name", "pawl", "admin"),
-            job("sidecars", "pawl_dev_inject", "true", "pawl-admin"),
-            job("banks", "app_kubernetes_io_component", "bank", "http"),
-        ],
+        "scrape_configs": jobs,
     });
     let files = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "prometheus"},
@@ -87,7 +97,6 @@ pub(super) fn install(kube: &Kube) {
     });
     kube.apply(NAMESPACE, &files.to_string());
     let extra = json!({
-        "serviceAccountName": "prometheus",
         "volumes": [
             {"name": "files", "configMap": {"name": "prometheus"}},
             {"name": "data", "emptyDir": {}},
@@ -184,6 +193,12 @@ pub(super) fn each_fault_fires_its_alert(kube: &Kube) {
     );
     kube.apply(namespace, &pod("one", "jobs", ""));
     kube.apply(namespace, &pod("two", "jobs", ""));
+    // What is counted before the first scrape is not seen to grow.
+    until(
+        kube,
+        "sum(up{job=\"sidecars\",namespace=\"alerts\"})",
+        |up| up > 1.5,
+    );
     for name in ["one", "two"] {
         kube.ready(namespace, name);
         granted(
@@ -243,6 +258,6 @@ pub(super) fn each_fault_fires_its_alert(kube: &Kube) {
         println!("it fires: {name}");
     }
     redis(kube);
-    granted(kube, namespace, "one", "-/key", &json!({"renew": "manual"}));
+    granted(kube, namespace, "one", "-/after", &json!({"renew": "manual"}));
     kube.run(&["delete", "namespace", namespace, "--wait=false"]);
 }
