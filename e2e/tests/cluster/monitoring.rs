@@ -258,6 +258,12 @@ pub(super) fn each_fault_fires_its_alert(kube: &Kube) {
         println!("it fires: {name}");
     }
     redis(kube);
-    granted(kube, namespace, "one", "-/after", &json!({"renew": "manual"}));
+    granted(
+        kube,
+        namespace,
+        "one",
+        "-/after",
+        &json!({"renew": "manual"}),
+    );
     kube.run(&["delete", "namespace", namespace, "--wait=false"]);
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pawl_e2e::cluster::Layout;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     bank, injection, install,
@@ -15,9 +15,9 @@ use super::{
     monitoring,
 };
 
-/// The chart as it was in a commit, packed by helm.
+/// The chart of an earlier commit; see the README beside it.
 fn earlier() -> PathBuf {
-    Layout::checkout().join("e2e/cluster/earlier/pawl-e7dde29.tgz")
+    Layout::checkout().join("e2e/cluster/earlier/pawl.tgz")
 }
 
 /// What the lock policies' definition says of `lease.idle`; null where it does not know it.
@@ -44,18 +44,6 @@ pub(super) fn an_earlier_chart_is_upgraded_under_load(kube: &Kube) {
     monitoring::install(kube);
     let chart = earlier();
     install::install_chart(kube, &chart);
-    // As the definition was before the field was thought of.
-    let path =
-        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/lease/properties/idle";
-    let patch = json!([{"op": "remove", "path": path}]).to_string();
-    kube.run(&[
-        "patch",
-        "crd",
-        "lockpolicies.pawl.dev",
-        "--type=json",
-        "-p",
-        &patch,
-    ]);
     assert!(idle(kube).is_null());
     bank::install(kube, "sidecar", 2);
     kube.until("deductions run", PATIENCE, || {

@@ -24,11 +24,12 @@ use super::world::{NAMESPACE, PATIENCE, World};
 const ROTATIONS: usize = 3;
 const RATE: u32 = 50;
 
-struct None;
+/// One policy, by every name.
+struct Same(Arc<LockPolicy>);
 
-impl Policies for None {
+impl Policies for Same {
     fn get(&self, _: &str, _: &str) -> Option<Arc<LockPolicy>> {
-        Option::None
+        Some(Arc::clone(&self.0))
     }
 }
 
@@ -74,11 +75,16 @@ async fn no_review_fails_while_the_certificate_is_rotated() {
     };
     let certs = Certs::new(Source::Own(own), Clock::system(), &readiness, &registry).unwrap();
     let tls = inject::server_config(certs.resolver());
+    let policy = json!({
+        "apiVersion": "pawl.dev/v1alpha1", "kind": "LockPolicy", "metadata": {"name": "payments"},
+        "spec": {"backend": {"memory": {}}},
+    });
+    let policy = serde_json::from_value(policy).unwrap();
     let config = inject::Config {
         image: "pawl-sidecar:test".to_owned(),
         pull_policy: PullPolicy::IfNotPresent,
         version: "0.0.0".to_owned(),
-        policies: Arc::new(None),
+        policies: Arc::new(Same(Arc::new(policy))),
     };
     let webhook = Webhook::new(config, &registry).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -38,6 +38,7 @@ async fn a_policy_follows_its_whole_life() {
     assert_eq!(status["backend"], "memory");
 
     node.run("app-1", "payments").await;
+    world.policy("shop", "orders", &spec).await;
     node.run("app-2", "payments,orders").await;
     let (status, _) = world
         .until_policy("shop", "payments", "ready", |status| {
@@ -69,8 +70,7 @@ async fn a_policy_follows_its_whole_life() {
         start.elapsed()
     );
 
-    // A policy that comes after its pod.
-    world.policy("shop", "orders", &spec).await;
+    // Another policy, of one of them.
     world
         .until_policy("shop", "orders", "ready", |status| {
             condition(status, "Ready") == "True/Ready" && status["pods"]["bound"] == 1

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
 use pawl_crds::{
     Auth, BackendKind, Chosen, LockPolicy,
-    names::{annotations::INJECTED, env},
+    names::{
+        annotations::{INJECTED, POLICIES},
+        env,
+    },
 };
 use serde_json::{Value, json};
 
@@ -15,7 +18,7 @@ use super::{
     conflicts,
     container::{self, Given, Needs},
     pod::{Container, LISTS, Pod},
-    refusal::Refusal,
+    refusal::{Refusal, shown},
     volumes,
 };
 
@@ -45,19 +48,12 @@ pub(super) fn mutate(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let mut warnings = warnings(pod);
     let mut additions = Additions::default();
     if let Some(sidecar) = sidecar {
         // What it was made with counts, not what policies say by now: volumes cannot come later.
         additions.for_application(pod, &as_made(pod, sidecar, &wishes));
     } else {
-        let mut policies = Vec::new();
-        for name in &wishes.policies {
-            match config.policies.get(namespace, name) {
-                Some(policy) => policies.push(policy),
-                None => warnings.push(missing(namespace, name)),
-            }
-        }
+        let policies = find(config, namespace, &wishes.policies)?;
         let secrets = volumes::secrets(&policies);
         let needs = Needs {
             secrets: secrets.is_some(),
@@ -80,8 +76,38 @@ pub(super) fn mutate(
     }
     Ok(Mutation {
         patch: Patch(additions.0),
-        warnings,
+        warnings: warnings(pod),
     })
+}
+
+/// All policies, or a refusal for each that is missing: what it needs could not be mounted later. Who makes pods for others, such as a
+/// ReplicaSet, tries again soon.
+fn find(
+    config: &Config,
+    namespace: &str,
+    names: &[String],
+) -> Result<Vec<Arc<LockPolicy>>, Vec<Refusal>> {
+    let mut refusals = Vec::new();
+    let policies = names.iter().filter_map(|name| {
+        let policy = config.policies.get(namespace, name);
+        if policy.is_none() {
+            refusals.push(Refusal::new(
+                POLICIES,
+                format!(
+                    "there is no valid LockPolicy {} in namespace {namespace}",
+                    shown(name)
+                ),
+                "create it first, for what it needs is mounted when the pod is made",
+            ));
+        }
+        policy
+    });
+    let policies = policies.collect();
+    if refusals.is_empty() {
+        Ok(policies)
+    } else {
+        Err(refusals)
+    }
 }
 
 fn needs(wishes: &Wishes, policies: &[Arc<LockPolicy>]) -> Needs {
@@ -106,12 +132,6 @@ fn as_made(pod: Pod<'_>, sidecar: Container<'_>, wishes: &Wishes) -> Given {
     let listen = sidecar.variable(env::LISTEN);
     let port = listen.and_then(|address| address.rsplit(':').next()?.parse().ok());
     Given::new(port.unwrap_or(wishes.port), needs)
-}
-
-fn missing(namespace: &str, name: &str) -> String {
-    format!(
-        "LockPolicy {name} is not in namespace {namespace}: locks of it answer 404 until it is there; if it needs Secrets, a token or Leases, the pod must be made anew then"
-    )
 }
 
 fn warnings(pod: Pod<'_>) -> Vec<String> {

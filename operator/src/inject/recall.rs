@@ -1,8 +1,8 @@
 //! Policies that were made a moment ago.
 //!
 //! People apply a policy and its pods in one breath, and the watch may bring the policy after the pod's review. A pod
-//! that was made without knowing its policy lacks what the policy asks for, such as the token's volume, for as long as it
-//! lives. So a policy that is not known is asked for once before the pod is let through.
+//! that was made without knowing its policy would lack what the policy asks for, such as the token's volume, for as long as it
+//! lives, so it is refused; but before, a policy that is not known is asked for once.
 
 use std::{
     collections::BTreeMap,

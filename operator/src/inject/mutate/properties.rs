@@ -41,10 +41,7 @@ fn container(list: &'static str) -> impl Strategy<Value = Value> {
 }
 
 fn pod() -> impl Strategy<Value = Value> {
-    let names = vec(
-        select(vec!["jobs", "payments", "leases", "tree", "absent"]),
-        1..4,
-    );
+    let names = vec(select(vec!["jobs", "payments", "leases", "tree"]), 1..4);
     let volume = "[a-z]{1,5}".prop_map(|name| json!({"name": name, "emptyDir": {}}));
     (
         names,

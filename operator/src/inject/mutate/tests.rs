@@ -134,21 +134,32 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn a_policy_that_is_not_there_and_shared_processes_are_warned_about() {
+fn shared_processes_are_warned_about() {
     let mut pod = change("/spec/shareProcessNamespace", json!(true));
-    pod["metadata"]["annotations"]["pawl.dev/policies"] = "jobs,later".into();
     let warnings = apply(&mut pod);
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].starts_with("spec.shareProcessNamespace: "));
-    assert!(warnings[1].starts_with("LockPolicy later is not in namespace bank"));
-    let sources = &pod["spec"]["volumes"][0]["projected"]["sources"];
-    assert_eq!(
-        sources[1]["configMap"],
-        json!({"name": "pawl-policy-later", "optional": true})
+}
+
+#[test]
+fn a_pod_waits_for_its_policies() {
+    let mut pod = minimal();
+    pod["metadata"]["annotations"]["pawl.dev/policies"] = "later,jobs,never".into();
+    let told = |namespace: &str, pod: &Value| {
+        let refusals = mutate(&config(), namespace, pod).unwrap_err();
+        joined(&refusals)
+    };
+    let both = told(NAMESPACE, &pod);
+    assert!(
+        both.starts_with("pawl.dev/policies: there is no valid LockPolicy `later` in namespace bank; create it first"),
+        "{both}"
+    );
+    assert!(
+        both.contains("`never`") && !both.contains("`jobs`"),
+        "{both}"
     );
     // Policies of other namespaces do not count.
-    let elsewhere = mutate(&config(), "other", &minimal()).unwrap();
-    assert_eq!(elsewhere.warnings.len(), 1);
+    assert!(told("other", &minimal()).contains("`jobs` in namespace other"));
 }
 
 #[test]

@@ -135,14 +135,10 @@ fn what_is_no_review_is_told_why() {
 #[test]
 fn a_refusal_and_a_warning_reach_the_user() {
     let mut pod = minimal();
-    pod["metadata"]["annotations"]["pawl.dev/policies"] = "later".into();
+    pod["spec"]["hostPID"] = true.into();
     let (response, _) = ask(&review_of(&pod));
-    assert!(
-        response["warnings"][0]
-            .as_str()
-            .unwrap()
-            .starts_with("LockPolicy later")
-    );
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("spec.hostPID: "), "{warning}");
     pod["metadata"]["annotations"]["pawl.dev/policies"] = "".into();
     let (response, outcome) = ask(&review_of(&pod));
     assert_eq!(outcome, Outcome::Denied);
