@@ -122,19 +122,7 @@ impl Metrics {
                 "metadata.generation of the policy that is served; 0 if its file has none",
                 &["policy"],
             )?,
-            reloads: {
-                let reloads = counters(
-                    registry,
-                    "pawl_policy_reloads_total",
-                    "Policy files that were read because they were new or had changed, by how that ended",
-                    &["result"],
-                )?;
-                // Shown as 0 from the start: the first error is the one that has to be told.
-                for result in ["ok", "error"] {
-                    reloads.with_label_values(&[result]);
-                }
-                reloads
-            },
+            reloads: reloads(registry)?,
         })
     }
 
@@ -158,6 +146,20 @@ impl Metrics {
         // It fails only if it was never shown.
         let _ = self.generation.remove_label_values(&[policy]);
     }
+}
+
+fn reloads(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let reloads = counters(
+        registry,
+        "pawl_policy_reloads_total",
+        "Policy files that were read because they were new or had changed, by how that ended",
+        &["result"],
+    )?;
+    // Shown as 0 from the start: the first error is the one that has to be told.
+    for result in ["ok", "error"] {
+        reloads.with_label_values(&[result]);
+    }
+    Ok(reloads)
 }
 
 fn histograms(
