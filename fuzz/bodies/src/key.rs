@@ -20,6 +20,7 @@ pub fn key(input: &[u8]) {
         return;
     };
     let text = key.as_str();
+    assert!(text == rest || rest.contains('%'), "{rest:?} is {text:?}");
     assert!((1..=Key::MAX_LEN).contains(&text.len()));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte);
     assert!(text.bytes().all(is_plain), "{text:?}");
