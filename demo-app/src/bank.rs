@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::patience::patiently;
 use crate::pawl::{Pawl, Terms};
 use crate::store;
 
@@ -73,7 +74,10 @@ pub struct Bank {
 
 /// Runs a bank until `stop`, and then until what was begun is done.
 pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), StartError> {
-    let (bank, listener) = open(options).await?;
+    let (bank, listener) = tokio::select! {
+        opened = open(options) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
     tracing::info!(
         replica = bank.teller.replica,
         url = bank.url,
@@ -99,7 +103,12 @@ async fn open(options: &Options) -> Result<(Arc<Bank>, TcpListener), StartError>
     };
     let listener = TcpListener::bind(options.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let store = store::open(&options.store, &options.store_options()?).await?;
+    let store_options = options.store_options()?;
+    let is_away = |error: &store::StoreError| matches!(error, store::StoreError::Unreachable(_));
+    let store = patiently(options.store_patience, is_away, async || {
+        store::open(&options.store, &store_options).await
+    })
+    .await?;
     let url = options
         .advertise
         .clone()

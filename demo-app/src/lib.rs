@@ -19,6 +19,7 @@ pub mod bank;
 pub mod cli;
 pub mod clock;
 pub mod load;
+mod patience;
 pub mod pawl;
 pub mod race;
 pub mod store;

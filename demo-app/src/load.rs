@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Instant};
+use crate::patience::patiently;
 use crate::units::{millis, parse_duration};
 use crate::wire::{Client, WireError};
 
@@ -64,6 +65,10 @@ pub struct Options {
     /// Take a new connection for each operation, so that a Service spreads them over its pods
     #[arg(long)]
     pub reconnect: bool,
+
+    /// How long to wait at the start for a bank that is not there yet
+    #[arg(long, value_parser = parse_duration, default_value = "0s", value_name = "DURATION")]
+    pub patience: Duration,
 
     /// Report as JSON
     #[arg(long)]
@@ -117,7 +122,13 @@ pub async fn run(options: &Options, stop: CancellationToken) -> Result<(), LoadE
         .collect();
     let clients = clients.map_err(LoadError::Address)?;
     let planned = operations(options)?;
-    let users = open_accounts(options, &clients, planned).await?;
+    let is_away = |error: &LoadError| matches!(error, LoadError::Unreachable(_));
+    let users = tokio::select! {
+        opened = patiently(options.patience, is_away, async || {
+            open_accounts(options, &clients, planned).await
+        }) => opened?,
+        () = stop.cancelled() => return Err(LoadError::NothingDone),
+    };
     eprintln!(
         "{planned} operations at {} a second for {:?} …",
         options.rate, options.duration
@@ -318,6 +329,7 @@ mod tests {
             amount: 1,
             in_flight: 1,
             reconnect: false,
+            patience: Duration::ZERO,
             json: false,
         }
     }

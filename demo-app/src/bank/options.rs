@@ -86,6 +86,10 @@ pub struct Options {
     #[arg(long, env = "BANK_STORE_CA", value_name = "FILE")]
     pub store_ca: Option<PathBuf>,
 
+    /// Postgres: how long to wait at the start for a server that is not there yet
+    #[arg(long, env = "STORE_PATIENCE", value_parser = parse_duration, default_value = "0s", value_name = "DURATION")]
+    pub store_patience: Duration,
+
     /// What keeps two deductions apart
     #[arg(long, env = "LOCK_MODE", value_enum, default_value = "sidecar")]
     pub lock_mode: LockMode,

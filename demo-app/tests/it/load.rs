@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bank, books, demo, output};
+use crate::support::{Bank, Running, books, demo, free_port, output};
 
 async fn load(url: &str, arguments: &[&str]) -> (i32, String, Value) {
     let mut command = demo(&["load", "--url", url, "--json"]);
@@ -78,4 +78,23 @@ async fn errors_are_told_by_kind_and_nothing_done_is_a_failure() {
         errors.contains("the bank cannot be reached: cannot connect to http://127.0.0.1:1"),
         "{errors}"
     );
+}
+
+#[tokio::test]
+async fn a_bank_that_comes_later_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let url = format!("http://{listen}");
+    let store = books(dir.path());
+    let late = async {
+        // Longer than the first try takes.
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        let mut bank = demo(&["bank", "--listen", &listen, "--store", &store]);
+        Running(bank.args(["--lock-mode", "none"]).spawn().unwrap())
+    };
+    let options = ["--rate", "20", "--for", "500ms", "--patience", "1m"];
+    let ((code, errors, report), _bank) = tokio::join!(load(&url, &options), late);
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(report["done"], 10, "{errors}");
+    assert!(errors.contains("trying again"), "{errors}");
 }
