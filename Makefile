@@ -11,6 +11,9 @@ SHELL := /bin/bash
 BACKEND ?= memory
 # More arguments for the race, such as `ARGS=--serve` or `ARGS='--act queue'`.
 ARGS ?=
+# Which fuzz target, all of them if none is named, and for how many seconds each.
+TARGET ?=
+SECONDS ?= 60
 # How many compilers and tests run at once.
 JOBS ?= $(shell nproc)
 
@@ -71,6 +74,12 @@ kind-test: cluster-programs ## run the same tests on kind (needs Docker)
 .PHONY: unit
 unit: ## run the tests that need no server
 	$(CARGO) test --locked -j $(JOBS) -p pawl-crds -p pawl-lock -p pawl-kit
+
+.PHONY: fuzz
+fuzz: ## search for input that breaks a parser; TARGET=request|key|policy|review|reply, SECONDS=60
+	scripts/need-packages g++
+	scripts/need-cargo cargo-fuzz
+	scripts/fuzz '$(SECONDS)' $(TARGET)
 
 .PHONY: lint
 lint: ## check formatting, clippy, documentation, licences and duplicate dependencies

@@ -31,8 +31,9 @@ mod review;
 mod server;
 mod volumes;
 
-pub use metrics::METRIC;
+pub use metrics::{METRIC, Outcome};
 pub use refusal::Refusal;
+pub use review::{ReviewError, review};
 pub use server::{MAX_BODY_BYTES, MAX_CONNECTIONS, Webhook, server_config};
 
 /// Path of the webhook.

@@ -7,7 +7,7 @@ pub const METRIC: &str = "pawl_operator_admissions_total";
 
 /// How a review ended. The values of the label `result`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// The sidecar, or what a container lacked, was put in.
     Patched,
     /// The pod was as it should be.
@@ -29,7 +29,8 @@ impl Outcome {
         Self::Invalid,
     ];
 
-    pub(super) const fn as_str(self) -> &'static str {
+    /// As the label says it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Patched => "patched",
             Self::Unchanged => "unchanged",

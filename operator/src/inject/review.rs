@@ -22,7 +22,7 @@ const MAX_UID: usize = 256;
 
 /// Why there is no review to answer. The API server's own requests never are like that.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReviewError {
+pub enum ReviewError {
     /// Not JSON.
     #[error("the body is not JSON: {0}")]
     Json(#[source] serde_json::Error),
@@ -39,7 +39,7 @@ pub(super) enum ReviewError {
 
 impl ReviewError {
     /// A word for it.
-    pub(super) const fn category(&self) -> &'static str {
+    pub const fn category(&self) -> &'static str {
         match self {
             Self::Json(_) => "json",
             Self::Kind => "kind",
@@ -57,7 +57,10 @@ impl ReviewError {
 }
 
 /// The answer to a review, and how it ended.
-pub(super) fn review(config: &Config, body: &[u8]) -> Result<(Value, Outcome), ReviewError> {
+///
+/// # Errors
+/// [`ReviewError`] for what cannot be answered with a review.
+pub fn review(config: &Config, body: &[u8]) -> Result<(Value, Outcome), ReviewError> {
     let review: Value = serde_json::from_slice(body).map_err(ReviewError::Json)?;
     if review["kind"] != META_KIND || review["apiVersion"] != META_API_VERSION_V1 {
         return Err(ReviewError::Kind);

@@ -56,16 +56,13 @@ pub enum BodyError {
 }
 
 /// The fields of an object, each once, all of them known.
-pub(super) type Fields<'a> = Vec<(Cow<'a, str>, Given<'a>)>;
+pub type Fields<'a> = Vec<(Cow<'a, str>, Given<'a>)>;
 
 /// The fields of a body. An empty body has none: everything has a default.
 ///
 /// # Errors
 /// [`BodyError`] for what is no object, and for unknown or duplicate fields.
-pub(super) fn fields<'a>(
-    body: &'a [u8],
-    known: &'static [&'static str],
-) -> Result<Fields<'a>, BodyError> {
+pub fn fields<'a>(body: &'a [u8], known: &'static [&'static str]) -> Result<Fields<'a>, BodyError> {
     if body.is_empty() {
         return Ok(Vec::new());
     }
@@ -98,12 +95,18 @@ fn shown(text: &str) -> String {
 
 /// A JSON value, as far as any field of this API looks at it.
 #[derive(Debug)]
-pub(super) enum Given<'a> {
+pub enum Given<'a> {
+    /// `null`.
     Null,
+    /// `true` or `false`; no field is one.
     Bool,
+    /// As a double.
     Number(f64),
+    /// Unescaped.
     Text(Cow<'a, str>),
+    /// Of the object's fields, lists of plain values.
     List(Vec<Given<'a>>),
+    /// The whole body.
     Object(Fields<'a>),
     /// An object or a list inside of another value, which no field has.
     Nested,
@@ -111,7 +114,7 @@ pub(super) enum Given<'a> {
 
 impl Given<'_> {
     /// A duration such as `10s`.
-    pub(super) fn duration(
+    pub fn duration(
         &self,
         field: &'static str,
         example: &'static str,
@@ -123,11 +126,7 @@ impl Given<'_> {
     }
 
     /// A text.
-    pub(super) fn text(
-        &self,
-        field: &'static str,
-        example: &'static str,
-    ) -> Result<&str, BodyError> {
+    pub fn text(&self, field: &'static str, example: &'static str) -> Result<&str, BodyError> {
         match self {
             Self::Text(text) => Ok(text),
             other => Err(invalid(
@@ -139,7 +138,7 @@ impl Given<'_> {
     }
 
     /// One of some words.
-    pub(super) fn word<T: Copy>(
+    pub fn word<T: Copy>(
         &self,
         field: &'static str,
         words: &[(&'static str, T)],
@@ -154,7 +153,7 @@ impl Given<'_> {
     }
 
     /// A whole number from `least` to `most`, both exact as doubles.
-    pub(super) fn whole(
+    pub fn whole(
         &self,
         field: &'static str,
         least: u64,
@@ -184,7 +183,7 @@ impl Given<'_> {
     }
 
     /// A list of texts.
-    pub(super) fn texts(
+    pub fn texts(
         &self,
         field: &'static str,
         example: &'static str,

@@ -6,19 +6,41 @@ use pawl_lock::{Key, name::InvalidName};
 
 /// Where a request goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Route<'a> {
+pub enum Route<'a> {
     /// `/v1/locks/{policy}`
-    Locks { policy: &'a str },
+    Locks {
+        /// The policy, as it was written.
+        policy: &'a str,
+    },
     /// `/v1/locks/{policy}/{key}`
-    Lock { policy: &'a str, key: &'a str },
+    Lock {
+        /// The policy, as it was written.
+        policy: &'a str,
+        /// The key, as it was written: see [`key`].
+        key: &'a str,
+    },
     /// `/v1/leases/{leaseId}`
-    Lease { id: &'a str },
+    Lease {
+        /// The lease's handle, as it was written.
+        id: &'a str,
+    },
     /// `/v1/leases/{leaseId}/renew`
-    Renew { id: &'a str },
+    Renew {
+        /// The lease's handle, as it was written.
+        id: &'a str,
+    },
     /// `/v1/leases/{leaseId}/events`
-    Events { id: &'a str },
+    Events {
+        /// The lease's handle, as it was written.
+        id: &'a str,
+    },
     /// `/v1/fences/{policy}/{key}`
-    Fence { policy: &'a str, key: &'a str },
+    Fence {
+        /// The policy, as it was written.
+        policy: &'a str,
+        /// The key, as it was written: see [`key`].
+        key: &'a str,
+    },
 }
 
 /// Why a key in a path is none.
@@ -37,7 +59,7 @@ pub enum PathKeyError {
 
 impl<'a> Route<'a> {
     /// The route of a path; nothing if there is none.
-    pub(super) fn parse(path: &'a str) -> Option<Self> {
+    pub fn parse(path: &'a str) -> Option<Self> {
         let rest = path.strip_prefix("/v1/")?;
         let (kind, rest) = rest.split_once('/')?;
         match kind {
@@ -60,7 +82,7 @@ impl<'a> Route<'a> {
     }
 
     /// The methods of the path, as `Allow` names them.
-    pub(super) const fn allow(self) -> &'static str {
+    pub const fn allow(self) -> &'static str {
         match self {
             Self::Locks { .. } | Self::Lock { .. } => "GET, POST",
             Self::Lease { .. } => "GET, DELETE",
@@ -70,7 +92,7 @@ impl<'a> Route<'a> {
     }
 
     /// The pattern, for spans.
-    pub(super) const fn pattern(self) -> &'static str {
+    pub const fn pattern(self) -> &'static str {
         match self {
             Self::Locks { .. } => "/v1/locks/{policy}",
             Self::Lock { .. } => "/v1/locks/{policy}/{key}",
@@ -86,7 +108,7 @@ impl<'a> Route<'a> {
 ///
 /// # Errors
 /// [`PathKeyError`].
-pub(super) fn key(path: &str) -> Result<Key, PathKeyError> {
+pub fn key(path: &str) -> Result<Key, PathKeyError> {
     Ok(Key::try_new(&decode(path)?)?)
 }
 

@@ -55,7 +55,7 @@ mod config;
 pub mod connection;
 pub mod errors;
 pub mod probe;
-mod reply;
+pub mod reply;
 pub mod scripts;
 pub(super) mod subscribe;
 

@@ -54,7 +54,7 @@ mod config;
 mod node;
 mod nodes;
 mod reading;
-mod tally;
+pub mod tally;
 mod upkeep;
 
 /// A backend on independent Redis servers.

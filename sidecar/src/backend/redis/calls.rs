@@ -10,12 +10,12 @@ use pawl_lock::{
     },
     lease::{Mode, Order},
 };
-use redis::Value;
 
 use super::{
     TOMBSTONE,
     connection::{Connection, Invocation},
-    letter, reply,
+    letter,
+    reply::{self, Probed},
     scripts::{ABANDON, ACQUIRE, FENCE, INSPECT, PROBE, RAISE, RELEASE, RENEW, Script, TAKE_BACK},
 };
 use crate::backend::Scope;
@@ -41,14 +41,6 @@ pub(in crate::backend) enum Server {
     Alone,
     /// As one of several nodes: its keys are others, and it never brings the end of a hold forward.
     Node,
-}
-
-/// What [`Calls::probe`] found.
-pub(in crate::backend) struct Probed {
-    /// The server's clock, in milliseconds since 1970.
-    pub(in crate::backend) clock_millis: u64,
-    /// Whether scripts may publish.
-    pub(in crate::backend) can_tell: bool,
 }
 
 impl Calls {
@@ -131,14 +123,7 @@ impl Calls {
         if self.server == Server::Node {
             script.arg("later");
         }
-        let items = reply::items(connection.invoke(&script).await?)?;
-        match reply::number(&items, 0) {
-            1 => Ok(Renewed::Extended {
-                wanted: reply::wanted(&items, 1),
-            }),
-            0 => Ok(Renewed::NotOwner),
-            _ => Err(reply::not_understood()),
-        }
+        reply::renewed(connection.invoke(&script).await?)
     }
 
     /// Lets go, and makes the attempt `next`.
@@ -149,20 +134,14 @@ impl Calls {
         next: Option<&AcquireRequest>,
         proposed: Option<u64>,
     ) -> Result<Released, BackendError> {
-        let (was_owner, answer) = self
-            .let_go(
-                connection,
-                &request.key,
-                request.hold,
-                request.mode,
-                next.map(|next| (next, proposed)),
-            )
-            .await?;
-        let next = match next {
-            Some(_) => Some(reply::acquired(answer)?),
-            None => None,
-        };
-        Ok(Released { was_owner, next })
+        self.let_go(
+            connection,
+            &request.key,
+            request.hold,
+            request.mode,
+            next.map(|next| (next, proposed)),
+        )
+        .await
     }
 
     /// Undoes a grant. Unlike an abandonment it lets the attempt be asked for again.
@@ -201,15 +180,7 @@ impl Calls {
             .arg(id(request.hold).as_str())
             .arg(letter(request.mode))
             .arg(wanted.get());
-        match connection.invoke(&script).await? {
-            Value::Int(0) => Ok(None),
-            Value::Int(number) => u64::try_from(number)
-                .ok()
-                .and_then(|number| BackendToken::try_new(number).ok())
-                .map(Some)
-                .ok_or_else(reply::not_understood),
-            _ => Err(reply::not_understood()),
-        }
+        reply::raised(&connection.invoke(&script).await?)
     }
 
     async fn let_go(
@@ -219,18 +190,13 @@ impl Calls {
         hold: HoldId,
         mode: Mode,
         next: Option<(&AcquireRequest, Option<u64>)>,
-    ) -> Result<(bool, Value), BackendError> {
+    ) -> Result<Released, BackendError> {
         let mut script = self.on(&RELEASE, key, 5, if next.is_some() { 11 } else { 2 });
         script.arg(id(hold).as_str()).arg(letter(mode));
         if let Some((next, proposed)) = next {
             attempt(&mut script, next, proposed);
         }
-        let mut items = reply::items(connection.invoke(&script).await?)?;
-        if items.len() != 2 {
-            return Err(reply::not_understood());
-        }
-        let was_owner = reply::number(&items, 0) == 1;
-        Ok((was_owner, items.swap_remove(1)))
+        reply::released(connection.invoke(&script).await?, next.is_some())
     }
 
     pub(in crate::backend) async fn abandon(
@@ -243,10 +209,7 @@ impl Calls {
             .arg(id(request.hold).as_str())
             .arg(letter(request.mode))
             .arg(millis(request.ttl.as_duration() + TOMBSTONE));
-        match connection.invoke(&script).await? {
-            Value::Int(1) => Ok(Abandoned::Settled),
-            _ => Err(reply::not_understood()),
-        }
+        reply::abandoned(&connection.invoke(&script).await?)
     }
 
     pub(in crate::backend) async fn inspect(
@@ -255,14 +218,7 @@ impl Calls {
         key: &Key,
     ) -> Result<Inspection, BackendError> {
         let script = self.keys(&INSPECT, key, &SUFFIXES[..4], 0);
-        let items = reply::items(connection.invoke(&script).await?)?;
-        let waiters =
-            u32::try_from(reply::number(&items, 0)).map_err(|_| reply::not_understood())?;
-        let mut holders = Vec::with_capacity(items.len() - 1);
-        for holder in items.into_iter().skip(1) {
-            holders.extend(reply::holder(&reply::items(holder)?, 0));
-        }
-        Ok(Inspection { holders, waiters })
+        reply::inspected(connection.invoke(&script).await?)
     }
 
     pub(in crate::backend) async fn fence(
@@ -273,14 +229,7 @@ impl Calls {
     ) -> Result<FenceVerdict, BackendError> {
         let mut script = self.keys(&FENCE, key, &[":f"], 2);
         script.arg(token.get()).arg(millis(FENCE_MEMORY));
-        let highest = reply::number(&[connection.invoke(&script).await?], 0);
-        match u64::try_from(highest) {
-            Ok(0) => Ok(FenceVerdict::Newest),
-            Ok(highest) => FencingToken::try_new(highest)
-                .map(|highest| FenceVerdict::Stale { highest })
-                .map_err(|_| reply::not_understood()),
-            Err(_) => Err(reply::not_understood()),
-        }
+        reply::fenced(connection.invoke(&script).await?)
     }
 
     /// Tries every command that scripts use.
@@ -295,12 +244,7 @@ impl Calls {
             script.arg(format!("{base}{suffix}").as_str());
         }
         script.arg(self.channel.as_str());
-        let items = reply::items(connection.invoke(&script).await?)?;
-        Ok(Probed {
-            clock_millis: u64::try_from(reply::number(&items, 0))
-                .map_err(|_| reply::not_understood())?,
-            can_tell: reply::number(&items, 1) == 1,
-        })
+        reply::probed(connection.invoke(&script).await?)
     }
 }
 

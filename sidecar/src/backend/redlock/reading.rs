@@ -8,7 +8,7 @@ use pawl_lock::{
 };
 
 use super::{nodes::Nodes, tally::held};
-use crate::backend::redis::{calls::Probed, probe};
+use crate::backend::redis::{probe, reply::Probed};
 
 /// Who holds a key: whom a majority of nodes shows.
 pub(super) async fn inspect(nodes: &Arc<Nodes>, key: &Key) -> Result<Inspection, BackendError> {

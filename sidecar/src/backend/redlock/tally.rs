@@ -1,4 +1,4 @@
-//! What the nodes said to an attempt, so far.
+//! What the nodes said to an attempt, so far. It decides by no more than what was noted: no socket, no clock.
 
 use std::time::Duration;
 
@@ -9,19 +9,22 @@ use pawl_lock::{
 };
 
 /// What the nodes said to an attempt, so far.
-pub(super) struct Tally {
+#[derive(Debug)]
+pub struct Tally {
     quorum: Quorum,
     ballot: Ballot,
     /// Which nodes granted it, and the numbers that they assigned.
-    pub(super) granted: Vec<(usize, BackendToken)>,
+    pub granted: Vec<(usize, BackendToken)>,
     refusals: Vec<Busy>,
-    pub(super) errors: Vec<BackendError>,
+    /// What the others said, those that are silent included.
+    pub errors: Vec<BackendError>,
     heard: Vec<bool>,
     wanted: Option<Wanted>,
 }
 
 impl Tally {
-    pub(super) fn new(quorum: Quorum) -> Self {
+    /// Nobody has answered.
+    pub fn new(quorum: Quorum) -> Self {
         Self {
             quorum,
             ballot: Ballot::new(quorum),
@@ -33,7 +36,8 @@ impl Tally {
         }
     }
 
-    pub(super) fn note(&mut self, node: usize, answer: Result<Acquired, BackendError>) {
+    /// A node's answer. `node` is below [`Quorum::nodes`], and answers once.
+    pub fn note(&mut self, node: usize, answer: Result<Acquired, BackendError>) {
         self.heard[node] = true;
         let vote = match answer {
             Ok(Acquired::Granted(granted)) => {
@@ -53,8 +57,8 @@ impl Tally {
         self.ballot.count(vote);
     }
 
-    /// The time is over: whoever has not answered is silent.
-    pub(super) fn close(&mut self) -> Vec<usize> {
+    /// The time is over: whoever has not answered is silent, and is named.
+    pub fn close(&mut self) -> Vec<usize> {
         let late: Vec<usize> = (0..self.heard.len())
             .filter(|node| !self.heard[*node])
             .collect();
@@ -64,28 +68,30 @@ impl Tally {
         late
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
+    /// What follows from the answers.
+    pub fn verdict(&self) -> Verdict {
         self.ballot.verdict()
     }
 
     /// The nodes that have not answered.
-    pub(super) fn open(&self) -> Vec<usize> {
+    pub fn open(&self) -> Vec<usize> {
         (0..self.heard.len())
             .filter(|node| !self.heard[*node])
             .collect()
     }
 
     /// How many nodes have a say.
-    pub(super) fn answered(&self) -> usize {
+    pub fn answered(&self) -> usize {
         self.granted.len() + self.refusals.len()
     }
 
-    pub(super) const fn wanted(&self) -> Option<Wanted> {
+    /// The oldest waiter that a node told of.
+    pub const fn wanted(&self) -> Option<Wanted> {
         self.wanted
     }
 
     /// The answer to one that cannot have it.
-    pub(super) fn busy(&self) -> Busy {
+    pub fn busy(&self) -> Busy {
         let holders = self.refusals.iter().filter_map(|busy| busy.holder.clone());
         let times = self.refusals.iter().filter_map(|busy| busy.retry_in);
         Busy {
@@ -107,7 +113,7 @@ pub(super) fn oldest(one: Option<Wanted>, other: Option<Wanted>) -> Option<Wante
 
 /// The holders that a majority of nodes shows. A hold's number is the same at a majority of nodes; what else they say of
 /// it is taken from the one that was told last.
-pub(super) fn held(quorum: Quorum, shown: impl IntoIterator<Item = Holder>) -> Vec<Holder> {
+pub fn held(quorum: Quorum, shown: impl IntoIterator<Item = Holder>) -> Vec<Holder> {
     let mut found: Vec<(usize, Holder)> = Vec::new();
     for holder in shown {
         let known = found
