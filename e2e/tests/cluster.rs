@@ -1,7 +1,7 @@
 //! Pawl in a real cluster: API server, kubelet, containers; operator and sidecars from the images that a release is built from.
 //!
 //! The tests share one cluster and run one after the other, in the order of [`TESTS`]: what the machine does is then the same in
-//! every run. With `PAWL_CLUSTER_KUBECONFIG` or `KUBECONFIG` set they use that cluster, which must have the images
+//! every run. With `PAWL_CLUSTER_KUBECONFIG` set they use that cluster, which must have the images
 //! (`pawl-cluster archives`); else they start one in a folder of its own and end it after the last test, also after a failed one.
 //! An argument selects tests by a part of their names.
 
@@ -68,6 +68,7 @@ const TESTS: &[Test] = tests![
     injection::a_bad_annotation_refuses_the_pod_with_the_reason,
     bank::money_is_lost_without_a_lock,
     bank::nothing_is_lost_while_scaled_one_five_two,
+    bank::nothing_is_lost_with_any_backend,
     holders::an_evicted_holder_hands_over,
     holders::a_holder_that_dies_or_hangs_is_followed_by_another,
     holders::running_leases_keep_their_terms,

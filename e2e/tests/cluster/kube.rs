@@ -30,8 +30,8 @@ pub(super) struct Kube {
 
 impl Kube {
     pub(super) fn start() -> Self {
-        let given = ["PAWL_CLUSTER_KUBECONFIG", "KUBECONFIG"].map(std::env::var_os);
-        let given = given.into_iter().flatten().find(|path| !path.is_empty());
+        // Not `KUBECONFIG` itself: whoever has one set for other work, runs all tests of the workspace without a thought of it.
+        let given = std::env::var_os("PAWL_CLUSTER_KUBECONFIG").filter(|path| !path.is_empty());
         let is_ours = given.is_none();
         let kubeconfig = given.map_or_else(lifecycle::up, PathBuf::from);
         Self {
