@@ -31,6 +31,8 @@ use rustls::server::ResolvesServerCert;
 
 mod authority;
 mod bundle;
+#[cfg(test)]
+mod fixtures;
 mod folder;
 mod own;
 mod publish;

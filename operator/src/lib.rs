@@ -3,6 +3,8 @@
 pub mod certs;
 pub mod check;
 pub mod cli;
+#[cfg(test)]
+mod fixtures;
 pub mod inject;
 pub mod leader;
 pub mod metrics;

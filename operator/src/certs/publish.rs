@@ -248,3 +248,6 @@ fn backoff(failures: u32) -> Duration {
     most.mul_f64(rand::rng().random_range(0.0..=1.0))
         .max(shortest)
 }
+
+#[cfg(test)]
+mod tests;

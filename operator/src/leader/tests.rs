@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod election;
+
 fn lease(holder: &str, renewals: i32) -> Lease {
     let spec = LeaseSpec {
         holder_identity: Some(holder.to_owned()),
