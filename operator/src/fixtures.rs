@@ -334,8 +334,9 @@ impl State {
         }
         match (method, there) {
             (&Method::POST, Some(_)) => Err(409),
-            (&Method::POST, None) => Ok(self.store(selection, &name, body)),
-            (&Method::PUT, Some(_)) => Ok(self.store(selection, &name, body)),
+            (&Method::POST, None) | (&Method::PUT, Some(_)) => {
+                Ok(self.store(selection, &name, body))
+            }
             (&Method::PATCH, Some(mut there)) => {
                 if selection.is_status {
                     there["status"] = body["status"].clone();

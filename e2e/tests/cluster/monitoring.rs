@@ -148,11 +148,14 @@ pub(super) fn firing(kube: &Kube, selector: &str) -> Vec<Value> {
     query(kube, &format!("ALERTS{{alertstate=\"firing\",{selector}}}"))
 }
 
+/// How many alerts fired in the last minute; no value if none did.
+fn fired(selector: &str) -> String {
+    format!("count(count_over_time(ALERTS{{alertstate=\"firing\",{selector}}}[1m]))")
+}
+
 /// Waits until an alert fires, or has fired in the last minute.
 pub(super) fn fires(kube: &Kube, selector: &str) {
-    let expression =
-        format!("count(count_over_time(ALERTS{{alertstate=\"firing\",{selector}}}[1m]))");
-    until(kube, &expression, |count| count > 0.0);
+    until(kube, &fired(selector), |count| count > 0.0);
     println!("it fires: {selector}");
 }
 
@@ -168,102 +171,85 @@ pub(super) fn prometheus_finds_both_operators(kube: &Kube) {
     });
 }
 
+/// Where faults are made.
+const FAULTY: &str = "alerts";
+
+fn alert(name: &str) -> String {
+    format!("namespace=\"{FAULTY}\",alertname=\"{name}\"")
+}
+
+fn redis(kube: &Kube) {
+    let container = json!({"args": ["--save", "", "--protected-mode", "no"]});
+    let redis = server("redis", REDIS, 6379, &container, &json!({}));
+    kube.apply(FAULTY, &redis);
+    kube.ready(FAULTY, "redis");
+}
+
 /// Each fault with the alert that is for it. Those of the operator are in `faults`, of certificates in `secrets`.
 pub(super) fn each_fault_fires_its_alert(kube: &Kube) {
     install(kube);
-    let namespace = "alerts";
-    let alert = |name: &str| format!("namespace=\"{namespace}\",alertname=\"{name}\"");
-    kube.namespace(namespace);
-    let redis = |kube: &Kube| {
-        let container = json!({"args": ["--save", "", "--protected-mode", "no"]});
-        kube.apply(
-            namespace,
-            &server("redis", REDIS, 6379, &container, &json!({})),
-        );
-        kube.ready(namespace, "redis");
-    };
+    kube.namespace(FAULTY);
     redis(kube);
-    kube.apply(
-        namespace,
-        &policy(
-            "jobs",
-            "{redis: {url: 'redis://redis:6379/0'}}",
-            "lease: {ttl: 5s}",
-        ),
-    );
-    kube.apply(namespace, &pod("one", "jobs", ""));
-    kube.apply(namespace, &pod("two", "jobs", ""));
+    let backend = "{redis: {url: 'redis://redis:6379/0'}}";
+    kube.apply(FAULTY, &policy("jobs", backend, "lease: {ttl: 5s}"));
+    kube.apply(FAULTY, &pod("one", "jobs", ""));
+    kube.apply(FAULTY, &pod("two", "jobs", ""));
     // What is counted before the first scrape is not seen to grow.
-    until(
-        kube,
-        "sum(up{job=\"sidecars\",namespace=\"alerts\"})",
-        |up| up > 1.5,
-    );
+    let sidecars = "sum(up{job=\"sidecars\",namespace=\"alerts\"})";
+    until(kube, sidecars, |up| up > 1.5);
+    applications_that_fail(kube);
+    a_backend_that_fails(kube);
+    kube.run(&["delete", "namespace", FAULTY, "--wait=false"]);
+}
+
+fn applications_that_fail(kube: &Kube) {
+    let manual = json!({"renew": "manual"});
     for name in ["one", "two"] {
-        kube.ready(namespace, name);
-        granted(
-            kube,
-            namespace,
-            name,
-            &format!("-/{name}"),
-            &json!({"renew": "manual"}),
-        );
+        kube.ready(FAULTY, name);
+        granted(kube, FAULTY, name, &format!("-/{name}"), &manual);
     }
-    // The lease that was just forgotten is one that nobody renewed.
+    // Nobody renews or releases these.
     fires(kube, &alert("PawlLeasesOverrun"));
-    let quiet = format!("namespace=\"{namespace}\"");
-    kube.until("all is quiet", PATIENCE, || {
-        firing(kube, &quiet).is_empty().then_some(())
+    let any = format!("namespace=\"{FAULTY}\"");
+    kube.until("all is quiet again", PATIENCE, || {
+        firing(kube, &any).is_empty().then_some(())
     });
 
     let fence = |token: u32| {
         let script = format!(
             "curl -sS -X POST -H 'Content-Type: application/json' -d '{{\"fencingToken\":{token}}}' $PAWL_URL/v1/fences/jobs/guarded"
         );
-        json(kube, namespace, "one", &script)
+        json(kube, FAULTY, "one", &script)
     };
     assert_eq!(fence(42)["highest"], 42);
     assert_eq!(fence(41)["status"], 409);
     fires(kube, &alert("PawlStaleWritesRefused"));
 
-    hold(kube, namespace, "one", "-/key", &json!({"renew": "auto"}));
+    hold(kube, FAULTY, "one", "-/key", &json!({"renew": "auto"}));
     // In the background: it waits for as long as the first holds.
     let waiter = "curl -sS -m 50 -o /dev/null -X POST -H 'Content-Type: application/json' -d '{\"wait\":\"1m\"}' \
                   $PAWL_URL/v1/locks/-/key >/dev/null 2>&1 </dev/null &";
-    kube.exec(namespace, "two", waiter).unwrap();
+    kube.exec(FAULTY, "two", waiter).unwrap();
     fires(kube, &alert("PawlWaitersStuck"));
+}
 
+fn a_backend_that_fails(kube: &Kube) {
     kube.run(&[
         "delete",
         "pod",
         "-n",
-        namespace,
+        FAULTY,
         "redis",
         "--grace-period=0",
         "--force",
     ]);
     for name in ["PawlLeasesLost", "PawlBackendFailing", "PawlBackendDown"] {
-        let expression = format!(
-            "count(count_over_time(ALERTS{{alertstate=\"firing\",{}}}[1m]))",
-            alert(name)
-        );
         kube.until(name, PATIENCE, || {
-            let refused = acquire(kube, namespace, "two", "-/other", &json!({}));
-            assert!(
-                refused["fencingToken"].is_null(),
-                "without a backend: {refused}"
-            );
-            number(kube, &expression).filter(|count| *count > 0.0)
+            acquire(kube, FAULTY, "two", "-/other", &json!({}));
+            number(kube, &fired(&alert(name))).filter(|count| *count > 0.0)
         });
         println!("it fires: {name}");
     }
     redis(kube);
-    granted(
-        kube,
-        namespace,
-        "one",
-        "-/after",
-        &json!({"renew": "manual"}),
-    );
-    kube.run(&["delete", "namespace", namespace, "--wait=false"]);
+    granted(kube, FAULTY, "one", "-/after", &json!({"renew": "manual"}));
 }

@@ -67,7 +67,7 @@ impl Working {
     async fn begin(scene: Rc<Scene>) {
         scene.works.set(true);
         let _working = Self(scene);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
