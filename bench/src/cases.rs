@@ -1,5 +1,6 @@
 //! What is measured, a file each.
 
+pub mod admission;
 pub mod contended;
 pub mod idle;
 pub mod memory;

@@ -45,6 +45,8 @@ enum Case {
     Waiters,
     /// One key, 64 waiters over 4 sidecars.
     Contended,
+    /// Reviews of pods by the operator's webhook.
+    Admission,
 }
 
 fn main() -> ExitCode {
@@ -87,6 +89,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             Case::Idle => cases::idle::measure().await?,
             Case::Waiters => cases::waiters::measure().await?,
             Case::Contended => cases::contended::measure().await?,
+            Case::Admission => cases::admission::measure().await?,
         });
     }
     print!("{}", report::table(&measures));
