@@ -9,15 +9,29 @@ use kube::{
     discovery::{Discovery, verbs},
 };
 use pawl_e2e::server::certs::Authority;
+use tokio::time::{Instant, sleep};
 
 use super::{Cluster, accounts::OPERATOR};
 
+/// What the API server serves. A group that goes with its definition, between the list of groups and the question for this one, is not
+/// found; then all is asked again.
+async fn served(client: &Client) -> Discovery {
+    let start = Instant::now();
+    loop {
+        match Discovery::new(client.clone()).run().await {
+            Ok(served) => return served,
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                assert!(start.elapsed() < Duration::from_secs(30), "{status}");
+                sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("it tells what it serves: {error}"),
+        }
+    }
+}
+
 /// Everything that is stored and was not made by the API server itself, as `resource namespace/name`.
 async fn everything(client: &Client) -> BTreeSet<String> {
-    let served = Discovery::new(client.clone())
-        .run()
-        .await
-        .expect("it tells what it serves");
+    let served = served(client).await;
     let mut all = BTreeSet::new();
     for group in served.groups() {
         for (resource, capabilities) in group.recommended_resources() {
@@ -91,7 +105,7 @@ async fn gone_but(client: &Client, before: &BTreeSet<String>, expected: &[&str])
         if left == expected {
             break;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
     }
     left
 }
