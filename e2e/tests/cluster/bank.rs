@@ -42,9 +42,14 @@ pub(super) fn install(kube: &Kube, mode: &str, replicas: u32) {
     );
 }
 
+/// Takes it away, with its pods: a bank that is installed next would find the old database, on its way out.
 pub(super) fn uninstall(kube: &Kube) {
     kube.helm(&["uninstall", "pawl-demo", "--namespace", NAMESPACE, "--wait"])
         .unwrap();
+    kube.until("its pods are gone", PATIENCE, || {
+        let pods = kube.run(&["get", "pods", "-n", NAMESPACE, "-o", "name"]);
+        pods.trim().is_empty().then_some(())
+    });
 }
 
 /// A number of the bank's metrics.
