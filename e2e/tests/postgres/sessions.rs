@@ -181,6 +181,37 @@ async fn a_terminated_session_is_told_and_never_held_again() {
     assert!(next.session > granted.session);
 }
 
+/// Law 1 where the server ends the session of a sidecar that lives: nobody has the key before the holder could hear that
+/// it is lost.
+#[tokio::test]
+async fn a_terminated_session_is_told_before_the_next_one_holds() {
+    let server = PostgresServer::start(PostgresOptions::default());
+    let [a, b] = [(); 2].map(|()| Sidecar::at(&server, PostgresMode::Advisory));
+    let request = attempt("k");
+    let granted = a.take(&request).await;
+    assert!(b.is_busy(&attempt("k")).await);
+    server.sql(
+        "SELECT pg_terminate_backend(s.pid) FROM pawl.holds h JOIN pawl.sessions s ON s.id = h.session",
+    );
+    let ended = Instant::now();
+    let lost = BackendEvent::SessionLost {
+        session: granted.session,
+    };
+    let told = async {
+        a.hears(|event| *event == lost).await;
+        ended.elapsed()
+    };
+    let taken = async {
+        let next = b.take(&attempt("k")).await;
+        assert!(next.token > granted.token);
+        ended.elapsed()
+    };
+    let (told, taken) = tokio::join!(told, taken);
+    assert!(told < taken, "told after {told:?}, taken after {taken:?}");
+    let notice = Duration::from_millis(90);
+    assert!(taken > notice, "taken after {taken:?}");
+}
+
 /// The sidecar's end of a connection breaks and the server does not notice. The sidecar's next session ends the one
 /// before it, so that its keys are free, and what it abandoned there is settled.
 #[tokio::test]

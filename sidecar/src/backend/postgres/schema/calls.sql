@@ -215,6 +215,9 @@ DECLARE
   c_ms CONSTANT interval := interval '1 millisecond';
   -- A live sidecar lets go of its expired holds itself; only one that does not, loses its session.
   c_grace CONSTANT interval := interval '500 milliseconds';
+  -- A session can end while its sidecar lives: an administrator ends it, a connection is cut. So long the news may be
+  -- on the way to it.
+  c_notice CONSTANT interval := interval '100 milliseconds';
   v_key "pawl".keys;
   v_now timestamptz;
   v_hold "pawl".holds;
@@ -296,7 +299,7 @@ BEGIN
     END IF;
     IF v_has_others AND NOT v_is_busy THEN
       -- With the lock here, the sessions of these holds are gone.
-      SELECT greatest(v_lost, max(least(v_now, h.expires_at))) INTO v_lost FROM "pawl".holds h
+      SELECT greatest(v_lost, max(least(v_now + c_notice, h.expires_at))) INTO v_lost FROM "pawl".holds h
       WHERE h.key_id = v_key.id AND h.session <> p_session AND NOT (h.is_shared AND p_shared);
       DELETE FROM "pawl".holds h
       WHERE h.key_id = v_key.id AND h.session <> p_session AND NOT (h.is_shared AND p_shared);
