@@ -160,3 +160,6 @@ fn tell_end(not_after: i64, now: Wall, concern: &Concern) {
         tracing::error!(left_s = left, "the webhook's certificate ends soon");
     }
 }
+
+#[cfg(test)]
+mod tests;

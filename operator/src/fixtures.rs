@@ -391,7 +391,10 @@ impl State {
             let version = object["metadata"]["resourceVersion"].as_str();
             let is_newer = version.and_then(|text| text.parse().ok()) > Some(from);
             if is_newer && selection.selects(key, object) {
-                let _ = watch.unbounded_send(Ok(event("ADDED", object)));
+                match &mut self.held_back {
+                    Some(held_back) => held_back.push(("ADDED", key.clone(), object.clone())),
+                    None => drop(watch.unbounded_send(Ok(event("ADDED", object)))),
+                }
             }
         }
         self.watches.push((selection, watch));

@@ -1,12 +1,20 @@
 //! What tests of publishing and rotation need.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kube::Client;
-use pawl_kit::clock::{Clock, ClockHand};
+use pawl_kit::{
+    clock::{Clock, ClockHand, Wall},
+    tls,
+};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::{
+    RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    sign::CertifiedKey,
+};
 use serde_json::{Value, json};
 
 use super::{AUTHORITY, Own, Timing};
@@ -129,4 +137,25 @@ fn add_pod(api: &FakeApi, name: &str) {
         "/api/v1/namespaces/shop/pods/gone",
         json!({"metadata": {"name": "gone"}}),
     );
+}
+
+/// Whether an API server that trusts these believes what is shown to it.
+pub(super) fn believes(
+    trusted: &[CertificateDer<'static>],
+    shown: &CertifiedKey,
+    at: Wall,
+) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trusted.iter().cloned());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), tls::provider());
+    // Without any root there is no verifier.
+    let Ok(verifier) = verifier.build() else {
+        return false;
+    };
+    let at = Duration::from_secs(u64::try_from(at.unix_seconds()).unwrap());
+    let name = ServerName::try_from("pawl-webhook.pawl-system.svc").unwrap();
+    let at = UnixTime::since_unix_epoch(at);
+    verifier
+        .verify_server_cert(&shown.cert[0], &[], &name, &[], at)
+        .is_ok()
 }

@@ -100,3 +100,6 @@ async fn until_due(clock: &Clock, timing: &Timing, not_after: i64) {
 fn is_due(now: Wall, timing: &Timing, not_after: i64) -> bool {
     now.plus(timing.lifetime / 3).unix_seconds() >= not_after
 }
+
+#[cfg(test)]
+mod tests;

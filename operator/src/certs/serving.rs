@@ -38,6 +38,11 @@ impl Serving {
         is_there.then(|| self.expiry.get())
     }
 
+    /// The one that is served.
+    pub(super) fn served(&self) -> Option<Arc<CertifiedKey>> {
+        self.current.load_full()
+    }
+
     /// Serves this one from the next handshake on.
     pub(super) fn switch(&self, pair: &Pair) {
         self.current.store(Some(Arc::clone(&pair.key)));
@@ -47,6 +52,6 @@ impl Serving {
 
 impl ResolvesServerCert for Serving {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.current.load_full()
+        self.served()
     }
 }

@@ -8,6 +8,8 @@ use rustls::{
     pki_types::{ServerName, UnixTime},
 };
 
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
 use super::*;
 use crate::certs::Timing;
 
@@ -66,4 +68,19 @@ async fn an_api_server_that_trusts_it_believes_its_certificate() {
     }
     verdict("pawl-webhook.other.svc", &one, &one, now).unwrap_err();
     assert_eq!(one.pair.not_after, now.plus(day).unix_seconds());
+}
+
+/// What rustls does not ask of a root, but other verifiers may; and what bounds the harm that a lost key can do.
+#[tokio::test]
+async fn an_authority_says_what_it_is_and_may_do_no_more() {
+    let made = Authority::make(&own(), Clock::system().wall()).unwrap();
+    let (_, parsed) = X509Certificate::from_der(&made.certificate).unwrap();
+    let constraints = parsed.basic_constraints().unwrap().unwrap().value;
+    assert!(constraints.ca);
+    assert_eq!(constraints.path_len_constraint, Some(0));
+    let usage = parsed.key_usage().unwrap().unwrap().value;
+    assert!(usage.key_cert_sign() && !usage.digital_signature());
+    let mut names = parsed.subject().iter_common_name();
+    let name = names.next().unwrap().as_str().unwrap();
+    assert_eq!(name, "pawl-operator/pawl-operator-7c9f");
 }

@@ -66,6 +66,13 @@ fn replicas_trust_each_other_and_what_others_added() {
 }
 
 #[test]
+fn what_stands_there_twice_is_kept_once() {
+    let (a, company) = (of("a"), certificate("Company CA", NOW + 5));
+    let there = bundle_of(&[&company, &a, &company, &a]);
+    assert_eq!(wanted_by("a", &a, &there, None), [company, a]);
+}
+
+#[test]
 fn replicas_that_are_gone_or_over_are_taken_out() {
     let (a, gone) = (of("a"), of("gone"));
     let over = certificate(&format!("{AUTHORITY}b"), NOW);
@@ -93,6 +100,7 @@ fn garbage_is_replaced() {
         b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n",
         b"\xff\xfe",
     ] {
+        assert!(has_garbage(garbage));
         assert_eq!(wanted_by("a", &a, garbage, None), std::slice::from_ref(&a));
     }
 }
