@@ -7,6 +7,7 @@
 pub use scope::Scope;
 
 mod ear;
+mod hint;
 pub mod kubernetes;
 pub mod memory;
 pub mod postgres;

@@ -105,9 +105,9 @@ impl Server {
         self.listeners.iter().map(Listener::address).collect()
     }
 
-    /// Serves until `stop`, inside a [`tokio::task::LocalSet`]. Then connections that wait are closed, and those that
-    /// are answered have half a second. Dropping it ends all connections; what they waited for or held by a stream is
-    /// given up.
+    /// Serves until `stop`, in a [`tokio::runtime::LocalRuntime`] or a [`tokio::task::LocalSet`]. Then connections that
+    /// wait are closed, and those that are answered have half a second. Dropping it ends all connections; what they
+    /// waited for or held by a stream is given up.
     ///
     /// # Errors
     /// [`ServerFailure`].

@@ -45,8 +45,9 @@ use pawl_lock::{
 use super::{
     Scope,
     ear::{Ear, Hearing},
+    hint,
 };
-use calls::{Calls, Server};
+use calls::{Calls, Server, channel};
 pub use config::{InvalidUrl, RedisConfig};
 use connection::{Connection, Link, Notice, Subscription};
 
@@ -57,7 +58,6 @@ pub mod errors;
 pub mod probe;
 pub mod reply;
 pub mod scripts;
-pub(super) mod subscribe;
 
 /// How long an abandoned id is remembered beyond its ttl.
 pub(super) const TOMBSTONE: Duration = Duration::from_mins(1);
@@ -82,11 +82,11 @@ impl Redis {
         let ear: Arc<Ear> = Arc::default();
         let hearing = Arc::clone(&ear);
         let subscription = Subscription {
-            channel: subscribe::channel(process),
+            channel: channel(process),
             notify: Arc::new(move |notice| match notice {
                 Notice::Again => hearing.tell(BackendEvent::Resync),
                 Notice::Message(message) => {
-                    if let Some(event) = subscribe::parse(message) {
+                    if let Some(event) = hint::parse(message) {
                         hearing.tell(event);
                     }
                 }

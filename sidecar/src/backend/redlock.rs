@@ -38,10 +38,10 @@ use pawl_lock::{
 use super::{
     Scope,
     ear::{Ear, Hearing},
+    hint,
     redis::{
-        calls::{Calls, Server},
+        calls::{Calls, Server, channel},
         connection::{Link, Notice, Subscription},
-        subscribe,
     },
 };
 use attempt::attempt;
@@ -117,11 +117,11 @@ impl Redlock {
 
 fn subscription(process: u64, ear: Arc<Ear>) -> Subscription {
     Subscription {
-        channel: subscribe::channel(process),
+        channel: channel(process),
         notify: Arc::new(move |notice| match notice {
             Notice::Again => ear.tell(BackendEvent::Resync),
             Notice::Message(message) => {
-                if let Some(event) = subscribe::parse(message) {
+                if let Some(event) = hint::parse(message) {
                     ear.tell(event);
                 }
             }

@@ -29,8 +29,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct EngineFailure(#[from] tokio::task::JoinError);
 
 impl Engine {
-    /// Runs the engine. It must be polled for anything to happen that needs a server or time, inside a
-    /// [`tokio::task::LocalSet`]. Essential: without it no lease is renewed.
+    /// Runs the engine. It must be polled for anything to happen that needs a server or time, in a
+    /// [`tokio::runtime::LocalRuntime`] or a [`tokio::task::LocalSet`]. Essential: without it no lease is renewed.
     ///
     /// When `drain` begins, new acquires are refused and those that wait are answered; leases live on for `grace` at
     /// most, then they are lost as `draining`; the holds are let go at the backends, at most 5 s long; then it ends.

@@ -145,7 +145,7 @@ fn what_failed_is_not_remembered() {
 fn requests_at_the_same_time_are_one_and_outlive_the_first_caller() {
     let sidecar = Sidecar::start();
     let holder = sidecar.acquire("p/k", "");
-    let wait = request("POST", PATH, "Idempotency-Key: a\r\n", "{\"wait\":\"30s\"}");
+    let wait = request("POST", PATH, "Idempotency-Key: a\r\n", "{\"wait\":\"1m\"}");
     let (mut first, mut second, mut third) =
         (sidecar.connect(), sidecar.connect(), sidecar.connect());
     first.send(&wait);
@@ -172,7 +172,7 @@ fn requests_at_the_same_time_are_one_and_outlive_the_first_caller() {
 fn when_all_callers_left_the_place_is_given_up() {
     let sidecar = Sidecar::start();
     sidecar.acquire("p/k", "");
-    let wait = request("POST", PATH, "Idempotency-Key: a\r\n", "{\"wait\":\"30s\"}");
+    let wait = request("POST", PATH, "Idempotency-Key: a\r\n", "{\"wait\":\"1m\"}");
     let mut only = sidecar.connect();
     only.send(&wait);
     sidecar.eventually("it waits", |sidecar| sidecar.waiters("p") == 1);

@@ -95,7 +95,7 @@ fn a_lease_lives_as_long_as_its_stream() {
 fn the_place_in_the_queue_is_told_at_once_and_when_it_changes() {
     let sidecar = Sidecar::start();
     let first = sidecar.acquire("p/k", "");
-    let wait = "{\"wait\":\"30s\"}";
+    let wait = "{\"wait\":\"1m\"}";
     let mut second = open(&sidecar, "/v1/locks/p/k", wait);
     assert_eq!(
         event(&mut second),
@@ -117,7 +117,7 @@ fn the_place_in_the_queue_is_told_at_once_and_when_it_changes() {
 fn a_stream_that_closes_while_it_waits_gives_up_its_place() {
     let sidecar = Sidecar::start();
     sidecar.acquire("p/k", "");
-    let mut raw = open(&sidecar, "/v1/locks/p/k", "{\"wait\":\"30s\"}");
+    let mut raw = open(&sidecar, "/v1/locks/p/k", "{\"wait\":\"1m\"}");
     assert_eq!(event(&mut raw).0, "queued");
     assert_eq!(sidecar.waiters("p"), 1);
     drop(raw);

@@ -3,14 +3,11 @@
 use std::{
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use pawl_lock::{
-    Key,
-    backend::{BackendEvent, Events, Wanted},
-    lease::Mode,
-};
+use pawl_lock::backend::{BackendEvent, Events};
+
+use crate::backend::hint;
 
 /// Passes events on to who listens ([`pawl_lock::Backend::run`]), if anyone does.
 #[derive(Default)]
@@ -59,7 +56,7 @@ impl Teller {
 
     /// Passes a notification on.
     pub(super) fn hear(&self, payload: &str) {
-        if let Some(event) = parse(payload) {
+        if let Some(event) = hint::parse(payload.as_bytes()) {
             self.tell(event);
         } else {
             tracing::debug!("a notification was not understood");
@@ -77,33 +74,6 @@ impl Drop for Listening<'_> {
     }
 }
 
-/// `turn:<key>` or `wanted:<x|s>:<age in ms>:<key>`; a key may have colons.
-fn parse(payload: &str) -> Option<BackendEvent> {
-    let (kind, rest) = payload.split_once(':')?;
-    match kind {
-        "turn" => Some(BackendEvent::Turn {
-            key: Key::try_new(rest).ok()?,
-        }),
-        "wanted" => {
-            let (mode, rest) = rest.split_once(':')?;
-            let (age, key) = rest.split_once(':')?;
-            let mode = match mode {
-                "x" => Mode::Exclusive,
-                "s" => Mode::Shared,
-                _ => return None,
-            };
-            Some(BackendEvent::Wanted {
-                key: Key::try_new(key).ok()?,
-                wanted: Wanted {
-                    mode,
-                    age: Duration::from_millis(age.parse().ok()?),
-                },
-            })
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,37 +84,6 @@ mod tests {
     impl Events for Told {
         fn tell(&self, event: BackendEvent) {
             self.0.lock().unwrap().push(event);
-        }
-    }
-
-    #[test]
-    fn payloads_are_read() {
-        let key = Key::try_new("a:b/c").unwrap();
-        assert_eq!(
-            parse("turn:a:b/c"),
-            Some(BackendEvent::Turn { key: key.clone() })
-        );
-        assert_eq!(
-            parse("wanted:s:1500:a:b/c"),
-            Some(BackendEvent::Wanted {
-                key,
-                wanted: Wanted {
-                    mode: Mode::Shared,
-                    age: Duration::from_millis(1500)
-                }
-            })
-        );
-        for bad in [
-            "",
-            "turn",
-            "turn:",
-            "turn:..",
-            "wanted:y:1:a",
-            "wanted:x:-1:a",
-            "wanted:x:1",
-            "other:a",
-        ] {
-            assert_eq!(parse(bad), None, "{bad}");
         }
     }
 

@@ -43,6 +43,11 @@ pub(in crate::backend) enum Server {
     Node,
 }
 
+/// The channel on which scripts publish hints to a sidecar.
+pub(in crate::backend) fn channel(process: u64) -> String {
+    format!("pawl:ch:{process:016x}")
+}
+
 impl Calls {
     pub(in crate::backend) fn new(
         scope: Scope,

@@ -194,7 +194,7 @@ BEGIN
     WHERE p.key_id = p_key.id AND p.keep_until > p_now ORDER BY p.since, p.hold LIMIT 100
   LOOP
     EXIT WHEN NOT v_place.is_shared AND v_has_holders;
-    PERFORM pg_notify(v_place.channel, 'turn:' || p_key.key);
+    PERFORM pg_notify(v_place.channel, 'T ' || p_key.key);
     EXIT WHEN NOT v_place.is_shared;
     v_has_holders := true;
   END LOOP;
@@ -352,7 +352,7 @@ BEGIN
     SET is_shared = excluded.is_shared, channel = excluded.channel, since = excluded.since,
         keep_until = excluded.keep_until;
     IF v_kept IS NULL THEN
-      PERFORM pg_notify(c.channel, concat_ws(':', 'wanted', CASE WHEN p_shared THEN 's' ELSE 'x' END, p_age_ms, p_key))
+      PERFORM pg_notify(c.channel, concat_ws(' ', 'W', CASE WHEN p_shared THEN 's' ELSE 'x' END, p_age_ms, p_key))
       FROM (
         SELECT DISTINCT h.channel FROM "pawl".holds h
         WHERE h.key_id = v_key.id AND NOT (h.is_shared AND p_shared) AND h.channel <> p_channel LIMIT 100

@@ -1,4 +1,4 @@
-//! The hints that scripts publish: `T <key>` (turn) and `W <mode> <age in ms> <key>` (wanted).
+//! The hints that servers pass between sidecars: `T <key>` (turn) and `W <x|s> <age in ms> <key>` (wanted).
 
 use std::time::Duration;
 
@@ -8,13 +8,8 @@ use pawl_lock::{
     lease::Mode,
 };
 
-/// The channel of a sidecar.
-pub(in crate::backend) fn channel(process: u64) -> String {
-    format!("pawl:ch:{process:016x}")
-}
-
-/// What a message says; nothing if it says nothing that is understood.
-pub(in crate::backend) fn parse(message: &[u8]) -> Option<BackendEvent> {
+/// What a hint says; nothing if it says nothing that is understood. A message of nobody's is no reason to fail.
+pub(super) fn parse(message: &[u8]) -> Option<BackendEvent> {
     let message = std::str::from_utf8(message).ok()?;
     let (kind, rest) = message.split_once(' ')?;
     match kind {
