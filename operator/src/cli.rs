@@ -29,8 +29,8 @@ policies to pods and writes their status.
   pawl-operator check-webhook --help   waits until the API server reaches the webhook
 
 Signals:
-  SIGTERM or SIGINT drains: running reviews are answered, the Lease is let go, exit code 0. A second signal ends the process at
-  once.
+  SIGTERM or SIGINT drains: the Lease is let go, reviews are answered until the nodes send no more, exit code 0. A second signal
+  ends the process at once.
 
 Exit codes:
   0   drained
@@ -128,7 +128,17 @@ pub struct Args {
         help_heading = "Operation"
     )]
     admin: String,
-    /// How long running reviews and writes have after SIGTERM. At most 1m
+    /// How long the webhook takes new reviews after SIGTERM: nodes send them until they have heard that the pod ends.
+    /// At most 1m
+    #[arg(
+        long,
+        env = "PAWL_LINGER",
+        value_name = "DURATION",
+        default_value = "5s",
+        help_heading = "Operation"
+    )]
+    linger: String,
+    /// How long running reviews and writes have after that. At most 1m
     #[arg(
         long,
         env = "PAWL_DRAIN_TIMEOUT",
@@ -180,7 +190,9 @@ pub struct Config {
     pub certs_lifetime: Duration,
     /// Address of the admin server.
     pub admin: SocketAddr,
-    /// How long the drain may take.
+    /// How long the webhook takes new reviews after the drain began.
+    pub linger: Duration,
+    /// How long the drain may take after that.
     pub drain_timeout: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
@@ -210,6 +222,7 @@ const WEBHOOK_LISTEN: Setting = Setting::new("--webhook-listen", "PAWL_WEBHOOK_L
 const CERTS: Setting = Setting::new("--certs", "PAWL_CERTS");
 const CERTS_LIFETIME: Setting = Setting::new("--certs-lifetime", "PAWL_CERTS_LIFETIME");
 const ADMIN: Setting = Setting::new("--admin", "PAWL_ADMIN");
+const LINGER: Setting = Setting::new("--linger", "PAWL_LINGER");
 const DRAIN_TIMEOUT: Setting = Setting::new("--drain-timeout", "PAWL_DRAIN_TIMEOUT");
 const LOG_FORMAT: Setting = Setting::new("--log-format", "PAWL_LOG_FORMAT");
 const LOG_LEVEL: Setting = Setting::new("--log-level", "PAWL_LOG_LEVEL");
@@ -255,6 +268,7 @@ impl TryFrom<Args> for Config {
             certs,
             certs_lifetime,
             admin,
+            linger,
             drain_timeout,
             log_format,
             log_level,
@@ -288,6 +302,12 @@ impl TryFrom<Args> for Config {
                 "give a duration from 4h to 720h, such as 24h",
             )?,
             admin: address(ADMIN, &admin)?,
+            linger: duration(
+                LINGER,
+                &linger,
+                Duration::ZERO..=Duration::from_mins(1),
+                "give a duration from 0s to 1m, such as 5s",
+            )?,
             drain_timeout: duration(
                 DRAIN_TIMEOUT,
                 &drain_timeout,

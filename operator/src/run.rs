@@ -2,12 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use kube::{Client, runtime::reflector::store::Writer};
 use pawl_kit::{
     admin::{Admin, AdminServer, Readiness},
     clock::Clock,
-    drain::{Drain, Failure, Signals, Tasks},
+    drain::{Drain, Failure, Signal, Signals, Tasks},
     metrics::{BuildInfo, registry},
 };
 use serde_json::json;
@@ -111,17 +111,22 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     })?;
     tracing::info!(address = %admin.local_addr(), "admin server listening");
 
-    let drain = Drain::new();
+    // Reviews need policies and certificates to the last, and probes the admin server.
+    let (drain, reviewed) = (Drain::new(), Drain::new());
     let mut tasks = Tasks::new();
     tasks.onlooker("signals", signals.run(drain.clone()));
-    watch(&mut tasks, &drain, &readiness, &watched, writers);
-    let certs = until(drain.signal().draining(), certs.run());
+    watch(&mut tasks, &reviewed, &readiness, &watched, writers);
+    let certs = until(reviewed.signal().draining(), certs.run());
     tasks.essential("certificates", certs);
+    tasks.essential("admin", admin.run(reviewed.signal().draining()));
     lead(&mut tasks, &drain, election, controllers);
-    serve(&mut tasks, &drain, readiness, admin, move |end| {
-        webhook.serve(listener, tls, end)
+    let ending = ending(drain.signal(), readiness, config.linger);
+    tasks.essential("webhook", async move {
+        webhook.serve(listener, tls, ending).await;
+        reviewed.start();
     });
-    tasks.run(&drain, config.drain_timeout + GRACE).await?;
+    let grace = config.linger + config.drain_timeout + GRACE;
+    tasks.run(&drain, grace).await?;
     Ok(())
 }
 
@@ -162,10 +167,10 @@ fn injection(config: &Config, watched: &[Policies]) -> inject::Config {
     }
 }
 
-/// Keeps the policies up to date; ready when they were listed once.
+/// Keeps the policies up to date until `reviewed`; ready when they were listed once.
 fn watch(
     tasks: &mut Tasks,
-    drain: &Drain,
+    reviewed: &Drain,
     readiness: &Readiness,
     watched: &[Policies],
     writers: Vec<Writer<ObservedPolicy>>,
@@ -173,7 +178,7 @@ fn watch(
     for (policies, writer) in watched.iter().zip(writers) {
         let concern = readiness.concern("watch/lockpolicies");
         let watch = policies.clone().watch(writer, concern);
-        tasks.essential("policies", until(drain.signal().draining(), watch));
+        tasks.essential("policies", until(reviewed.signal().draining(), watch));
     }
     let latch = readiness.latch("policies");
     let watched = watched.to_vec();
@@ -181,7 +186,7 @@ fn watch(
         join_all(watched.iter().map(Policies::known)).await;
         latch.release();
     };
-    tasks.background("policies known", until(drain.signal().draining(), known));
+    tasks.background("policies known", until(reviewed.signal().draining(), known));
 }
 
 fn lead(tasks: &mut Tasks, drain: &Drain, election: Election, controllers: Vec<Controller>) {
@@ -194,28 +199,12 @@ fn lead(tasks: &mut Tasks, drain: &Drain, election: Election, controllers: Vec<C
     });
 }
 
-/// The webhook until the drain, and the admin server a little longer, so that probes are answered to the last.
-fn serve<W>(
-    tasks: &mut Tasks,
-    drain: &Drain,
-    readiness: Readiness,
-    admin: AdminServer,
-    webhook: impl FnOnce(BoxFuture<'static, ()>) -> W,
-) where
-    W: Future<Output = ()> + Send + 'static,
-{
-    let ended = Drain::new();
-    let (signal, admin_signal) = (drain.signal(), ended.signal());
-    let draining = async move {
-        signal.draining().await;
-        readiness.drain();
-    };
-    let webhook = webhook(Box::pin(draining));
-    tasks.essential("webhook", async move {
-        webhook.await;
-        ended.start();
-    });
-    tasks.essential("admin", admin.run(admin_signal.draining()));
+/// When the webhook takes no new reviews. The pod is not ready from the drain on, but nodes send it reviews until they
+/// have heard that.
+async fn ending(drain: Signal, readiness: Readiness, linger: Duration) {
+    drain.draining().await;
+    readiness.drain();
+    tokio::time::sleep(linger).await;
 }
 
 /// A client that repeats nothing by itself: whoever calls knows what may be repeated, and when.
@@ -265,7 +254,7 @@ fn status(
     }
 }
 
-/// Work that is dropped when the drain begins.
+/// Work that is dropped when `draining` is done.
 async fn until(draining: impl Future<Output = ()>, work: impl Future<Output = ()>) {
     tokio::select! {
         () = draining => {}

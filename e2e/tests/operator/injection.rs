@@ -10,6 +10,7 @@ use kube::{
 use pawl_operator::check::check;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use super::world::{Operator, World};
 
@@ -128,6 +129,44 @@ async fn who_asked_for_a_lock_gets_none_without_the_webhook(world: &World, opera
         .await
         .expect("others are made");
     operator.process.signal(Signal::CONT);
+}
+
+/// A pod that ends goes on with reviews, on new connections too, until nodes have heard of it; meanwhile it is not ready.
+#[tokio::test]
+async fn a_pod_that_ends_reviews_until_nobody_sends_any() {
+    const LINGER: Duration = Duration::from_secs(5);
+    const SURELY: Duration = Duration::from_secs(4);
+    let world = World::new().await;
+    let operator = world.running().await;
+    world.server.namespace("shop").await;
+    let memory = json!({"backend": {"memory": {}}});
+    world.policy("shop", "payments", &memory).await;
+    let policies = json!({"pawl.dev/policies": "payments"});
+    let (pods, dry_run, late) = (world.pods("shop"), dry_run(), pod("late", &policies));
+    let start = tokio::time::Instant::now();
+    operator.process.signal(Signal::TERM);
+    let mut reviewed = 0;
+    while start.elapsed() < SURELY {
+        let fresh = TcpStream::connect(("127.0.0.1", operator.webhook)).await;
+        fresh.expect("it is listened for new connections");
+        let made = pods.create(&dry_run, &late).await;
+        made.expect("it is reviewed");
+        reviewed += 1;
+        if start.elapsed() > Duration::from_secs(1) {
+            let (status, _) = operator.ask("/readyz").await.expect("probes are answered");
+            assert_eq!(status, 503);
+        }
+    }
+    assert!(reviewed > 10, "{reviewed} reviews");
+    while !operator.process.has_ended() {
+        assert!(start.elapsed() < super::world::PATIENCE, "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(
+        start.elapsed() > LINGER,
+        "it ended after {:?}",
+        start.elapsed()
+    );
 }
 
 /// What somebody resets is mended, and the pod stays ready.

@@ -26,6 +26,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!(config.certs, CertsFrom::Own);
     assert_eq!(config.sidecar_image_pull_policy, PullPolicy::IfNotPresent);
     assert_eq!(config.certs_lifetime, Duration::from_hours(24));
+    assert_eq!(config.linger, Duration::from_secs(5));
     assert_eq!(config.drain_timeout, Duration::from_secs(10));
 }
 
@@ -71,6 +72,7 @@ fn what_cannot_be_used_names_the_setting_and_the_remedy() {
         ("--certs=", "is not a directory"),
         ("--certs-lifetime=1m", "give a duration from 4h to 720h"),
         ("--admin=4601", "--admin (PAWL_ADMIN)"),
+        ("--linger=2m", "give a duration from 0s to 1m"),
         ("--drain-timeout=2m", "give a duration from 0s to 1m"),
         ("--drain-timeout=soon", "give a duration from 0s to 1m"),
         ("--log-format=xml", "give text or json"),
