@@ -38,7 +38,7 @@ race: build ## lose money without a lock, keep it with Pawl; BACKEND=memory|redi
 	target/release/pawl-demo race --backend '$(BACKEND)' $(ARGS)
 
 .PHONY: test
-test: needs-test lint ## run every test but those of `make cluster-test`; installs what it needs
+test: needs-test lint cluster-programs ## run every test, those in a cluster too; installs what it needs
 	$(CARGO) build --locked -j $(JOBS) --workspace --all-targets
 	scripts/run-tests
 
@@ -109,7 +109,7 @@ bless: ## renew the golden files after a change that is meant
 
 .PHONY: needs-test
 needs-test: ## install what the tests need (asks for root) and build the programs of the test cluster (needs Go)
-	scripts/need-packages $(PACKAGES)
+	scripts/need-packages $(sort $(PACKAGES) $(CLUSTER_PACKAGES))
 	scripts/need-cluster
 
 .PHONY: needs-bench
