@@ -4,33 +4,33 @@
 //! [documentation](https://redis.io/docs/latest/commands/set/) shows, on one connection. It does none of what Pawl adds: no
 //! renewal, no token, no waiting, no loss told.
 
-use redis::{AsyncConnectionConfig, Client, Script, aio::MultiplexedConnection};
+use std::net::SocketAddr;
 
-use crate::Error;
+use redis::{AsyncConnectionConfig, Client, Cmd, Script, Value, aio::MultiplexedConnection};
+
+use crate::{Error, wire::Wire};
 
 /// A connection and its release script.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Direct {
-    connection: MultiplexedConnection,
-    release: Script,
+    wire: Wire,
+    release: String,
 }
 
 impl Direct {
-    /// Connects to the Redis at `url`.
+    /// Connects to the Redis at `address`, and loads the script.
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn open(url: &str) -> Result<Self, Error> {
-        let connection = Client::open(url)?
-            .get_multiplexed_async_connection_with_config(&AsyncConnectionConfig::new())
-            .await?;
-        let release = Script::new(
-            "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end",
-        );
-        Ok(Self {
-            connection,
-            release,
-        })
+    pub async fn open(address: SocketAddr) -> Result<Self, Error> {
+        let source = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end";
+        let mut direct = Self {
+            wire: Wire::open(address).await?,
+            release: Script::new(source).get_hash().to_owned(),
+        };
+        let mut load = redis::cmd("SCRIPT");
+        direct.ask(load.arg("LOAD").arg(source)).await?;
+        Ok(direct)
     }
 
     /// Takes and releases the lock `key`.
@@ -38,26 +38,47 @@ impl Direct {
     /// # Errors
     /// Those of the connection, and a lock that was not to be had or was lost.
     pub async fn cycle(&mut self, key: &str, owner: &str) -> Result<(), Error> {
-        let taken: Option<String> = redis::cmd("SET")
-            .arg(key)
-            .arg(owner)
-            .arg("NX")
-            .arg("PX")
-            .arg(10_000)
-            .query_async(&mut self.connection)
-            .await?;
-        taken.ok_or("the lock is held by another")?;
-        let released: u32 = self
-            .release
-            .key(key)
-            .arg(owner)
-            .invoke_async(&mut self.connection)
-            .await?;
-        if released == 1 {
-            Ok(())
-        } else {
-            Err("the lock was lost".into())
+        let mut take = redis::cmd("SET");
+        take.arg(key).arg(owner).arg("NX").arg("PX").arg(10_000);
+        if self.ask(&take).await? != Value::Okay {
+            return Err("the lock is held by another".into());
         }
+        let mut release = redis::cmd("EVALSHA");
+        release.arg(&self.release).arg(1).arg(key).arg(owner);
+        if self.ask(&release).await? != Value::Int(1) {
+            return Err("the lock was lost".into());
+        }
+        Ok(())
+    }
+
+    /// Every answer that comes here is one line, but the script's hash, which is two.
+    async fn ask(&mut self, command: &Cmd) -> Result<Value, Error> {
+        let whole = |answer: &[u8]| {
+            let ends = answer.split(|byte| *byte == b'\n').skip(1).count();
+            let is_text = answer.starts_with(b"$") && !answer.starts_with(b"$-");
+            if ends < 1 + usize::from(is_text) {
+                return Ok(None);
+            }
+            Ok(Some(redis::parse_redis_value(answer)?))
+        };
+        self.wire.ask(&command.get_packed_command(), whole).await
+    }
+}
+
+/// Reads a server's own counts.
+#[derive(Debug)]
+pub struct Counter(MultiplexedConnection);
+
+impl Counter {
+    /// Connects to the Redis at `url`.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        let config = AsyncConnectionConfig::new();
+        let client = Client::open(url)?;
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        Ok(Self(connection.await?))
     }
 
     /// How many commands the server took from its clients so far; those that a script runs inside do not count.
@@ -67,7 +88,7 @@ impl Direct {
     pub async fn commands(&mut self) -> Result<u64, Error> {
         let info: String = redis::cmd("INFO")
             .arg("commandstats")
-            .query_async(&mut self.connection)
+            .query_async(&mut self.0)
             .await?;
         Ok(client_commands(&info))
     }

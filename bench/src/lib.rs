@@ -6,13 +6,16 @@
 //!
 //! Each case is one file: [`cases`].
 
+pub mod caller;
 pub mod cases;
+pub mod cpu;
 pub mod direct;
 pub mod echo;
 pub mod peers;
 pub mod pin;
 pub mod report;
 pub mod rounds;
+pub mod wire;
 
 /// What a case fails with: it is shown to the one who measures and ends the case.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -24,6 +24,14 @@ impl Cores {
         }
     }
 
+    /// How many there are.
+    pub const fn count(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+
     /// `1 core` or `2 cores`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     Error,
-    direct::Direct,
+    direct::Counter,
     report::{Bound, Measure},
     rounds::jain,
 };
@@ -39,7 +39,7 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
     for _ in 0..SIDECARS {
         sidecars.push(Sidecar::start(&spec).await);
     }
-    let mut counter = Direct::open(&redis.url()).await?;
+    let mut counter = Counter::open(&redis.url()).await?;
     let clock = Clock::system();
     let path = Sidecar::lock("contended");
     let before = counter.commands().await?;

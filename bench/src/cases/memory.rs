@@ -70,7 +70,7 @@ async fn run(address: SocketAddr, connections: u32, kind: Kind) -> Result<u32, E
     let cycles = CYCLES_A_ROUND / connections;
     let clients = (0..connections).map(|client| async move {
         let mut connection = Connection::open(address).await?;
-        let path = format!("/v1/locks/test/client/{client}");
+        let path = Sidecar::lock(&format!("client/{client}"));
         let lease = format!("/v1/leases/{client:032x}");
         // The same number of bytes goes each way, as near as an echo can.
         let body = Bytes::from_static(br#"{"ttl":"10s"}"#);

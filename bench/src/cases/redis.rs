@@ -1,8 +1,6 @@
 //! Pawl on Redis against a client written by hand on the same Redis: a fresh key each time, and the same key again and again.
 
-use bytes::Bytes;
 use pawl_e2e::{
-    http::Connection,
     server::redis::{RedisOptions, RedisServer},
     sidecar::Sidecar,
 };
@@ -10,7 +8,9 @@ use serde_json::json;
 
 use crate::{
     Error,
-    direct::Direct,
+    caller::Caller,
+    cpu::Spent,
+    direct::{Counter, Direct},
     pin::Cores,
     report::{Bound, Measure},
     rounds::compare,
@@ -30,75 +30,88 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
         "keys": { "maxHeld": 100_000 },
     });
     let sidecar = Sidecar::start(&spec).await;
-    let mut connection = Connection::open(sidecar.api).await?;
-    let mut direct = Direct::open(&redis.url()).await?;
+    let mut connection = Caller::open(sidecar.api).await?;
+    let mut direct = Direct::open(([127, 0, 0, 1], redis.port()).into()).await?;
+    let mut counter = Counter::open(&redis.url()).await?;
+    let processes = [
+        ("client", i32::try_from(std::process::id())?),
+        ("sidecar", sidecar.id()),
+        ("redis", redis.id()),
+    ];
     let mut measures = Vec::new();
     for cores in Cores::ALL {
-        cores.pin_self()?;
-        cores.pin(sidecar.id())?;
-        cores.pin(redis.id())?;
-        measures.push(cold(&mut connection, &mut direct, cores).await?);
-        measures.extend(repeated(&mut connection, &mut direct, cores).await?);
+        for (_, pid) in processes {
+            cores.pin(pid)?;
+        }
+        measures.push(cold(&mut connection, &mut direct, cores, &processes).await?);
+        measures.extend(repeated(&mut connection, &mut direct, &mut counter, cores).await?);
     }
     Ok(measures)
 }
 
 async fn cold(
-    connection: &mut Connection,
+    connection: &mut Caller,
     direct: &mut Direct,
     cores: Cores,
+    processes: &[(&'static str, i32)],
 ) -> Result<Measure, Error> {
     let (mut ours, mut theirs) = (0_u32, 0_u32);
     // Both closures hand out a future that borrows its connection, so the connections go through cells.
     let connection = tokio::sync::Mutex::new(connection);
     let direct = tokio::sync::Mutex::new(direct);
-    let compared = compare(
-        || {
-            ours += 1;
-            let round = ours;
-            let connection = &connection;
-            async move {
-                let mut connection = connection.lock().await;
-                for cycle in 0..CYCLES_A_ROUND {
-                    let path = format!(
-                        "/v1/locks/test/cold/{}/{round}/{cycle}",
-                        cores.name().replace(' ', "-")
-                    );
-                    connection.cycle(&path, Bytes::new()).await?;
-                }
-                Ok(CYCLES_A_ROUND)
+    let mut run_ours = || {
+        ours += 1;
+        let round = ours;
+        let connection = &connection;
+        async move {
+            let mut connection = connection.lock().await;
+            for cycle in 0..CYCLES_A_ROUND {
+                let path = Sidecar::lock(&format!("cold/{}/{round}/{cycle}", cores.count()));
+                connection.cycle(&path).await?;
             }
-        },
-        || {
-            theirs += 1;
-            let round = theirs;
-            let direct = &direct;
-            async move {
-                let mut direct = direct.lock().await;
-                for cycle in 0..CYCLES_A_ROUND {
-                    direct.cycle(&format!("cold/{round}/{cycle}"), "me").await?;
-                }
-                Ok(CYCLES_A_ROUND)
+            Ok(CYCLES_A_ROUND)
+        }
+    };
+    let mut run_theirs = || {
+        theirs += 1;
+        let round = theirs;
+        let direct = &direct;
+        async move {
+            let mut direct = direct.lock().await;
+            for cycle in 0..CYCLES_A_ROUND {
+                direct.cycle(&format!("cold/{round}/{cycle}"), "me").await?;
             }
-        },
-    )
-    .await?;
+            Ok(CYCLES_A_ROUND)
+        }
+    };
+    let compared = compare(&mut run_ours, &mut run_theirs).await?;
+    let start = Spent::of(processes)?;
+    let cycles = run_ours().await?;
+    let between = Spent::of(processes)?;
+    run_theirs().await?;
+    let end = Spent::of(processes)?;
     Ok(Measure {
         case: "redis",
         what: format!("cold cycle, {}", cores.name()),
         value: compared.ratio,
         unit: "x",
         bound: Some(Bound::AtMost(2.2)),
-        detail: format!("{:?} to {:?} by hand", compared.ours, compared.reference),
+        detail: format!(
+            "{:?} to {:?} by hand; on a processor: {} to {}",
+            compared.ours,
+            compared.reference,
+            (between.clone() - start) / cycles,
+            (end - between) / cycles,
+        ),
     })
 }
 
 async fn repeated(
-    connection: &mut Connection,
+    connection: &mut Caller,
     direct: &mut Direct,
+    counter: &mut Counter,
     cores: Cores,
 ) -> Result<[Measure; 2], Error> {
-    let mut counter = direct.clone();
     let connection = tokio::sync::Mutex::new(connection);
     let direct = tokio::sync::Mutex::new(direct);
     let path = Sidecar::lock("repeated");
@@ -106,7 +119,7 @@ async fn repeated(
         || async {
             let mut connection = connection.lock().await;
             for _ in 0..CYCLES_A_ROUND {
-                connection.cycle(&path, Bytes::new()).await?;
+                connection.cycle(&path).await?;
             }
             Ok(CYCLES_A_ROUND)
         },
@@ -125,7 +138,7 @@ async fn repeated(
     {
         let mut connection = connection.lock().await;
         for _ in 0..cycles {
-            connection.cycle(&path, Bytes::new()).await?;
+            connection.cycle(&path).await?;
         }
     }
     let commands = counter.commands().await? - before;

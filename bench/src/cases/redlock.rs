@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use pawl_e2e::{
-    http::Connection,
     server::redis::{RedisOptions, RedisServer},
     sidecar::Sidecar,
 };
@@ -13,6 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Error,
+    caller::Caller,
     peers::Peer,
     pin::Cores,
     report::{Bound, Measure},
@@ -50,7 +49,7 @@ pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
         Peer::redlock_npm(&addresses, scratch)?,
         Peer::redsync(&addresses, scratch)?,
     ];
-    let connection = Mutex::new(Connection::open(sidecar.api).await?);
+    let connection = Mutex::new(Caller::open(sidecar.api).await?);
     let mut measures = Vec::new();
     let mut fresh = 0_u32;
     for peer in &peers {
@@ -63,10 +62,7 @@ pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
                     let mut connection = connection.lock().await;
                     for cycle in 0..CYCLES_A_ROUND {
                         connection
-                            .cycle(
-                                &format!("/v1/locks/test/cold/{round}/{cycle}"),
-                                Bytes::new(),
-                            )
+                            .cycle(&Sidecar::lock(&format!("cold/{round}/{cycle}")))
                             .await?;
                     }
                     Ok(CYCLES_A_ROUND)
@@ -89,13 +85,9 @@ pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
 
 /// Freshly started nodes do not count yet: the first grant is the sign that they do.
 async fn wait_until_nodes_count(sidecar: &Sidecar) -> Result<(), Error> {
-    let mut connection = Connection::open(sidecar.api).await?;
+    let mut connection = Caller::open(sidecar.api).await?;
     for _ in 0..600 {
-        if connection
-            .cycle(&Sidecar::lock("first"), Bytes::new())
-            .await
-            .is_ok()
-        {
+        if connection.cycle(&Sidecar::lock("first")).await.is_ok() {
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
