@@ -167,7 +167,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ) -> Result<Box<dyn Locked>, StoreError>;
     /// Sums over all accounts.
     async fn totals(&self) -> Result<Totals, StoreError>;
-    /// The accounts opened last, newest first.
+    /// The accounts opened last, newest first; those of one millisecond by name.
     async fn newest_accounts(&self, limit: u32) -> Result<Vec<Account>, StoreError>;
     /// The sum and the number of an account's ledger entries since it was opened last.
     async fn ledger(&self, user_id: &str) -> Result<(i64, i64), StoreError>;
