@@ -1,4 +1,6 @@
-//! A sidecar that has nothing to do: how much it keeps, and how soon it is there.
+//! A sidecar that has nothing to do: how much it keeps, how soon it is there, and how big its program is.
+
+use std::fs;
 
 use pawl_e2e::{
     server::redis::{RedisOptions, RedisServer},
@@ -20,23 +22,22 @@ const STARTS: usize = 9;
 pub async fn measure() -> Result<Vec<Measure>, Error> {
     let redis = RedisServer::start(RedisOptions::default());
     let spec = json!({ "purpose": "Efficiency", "backend": { "redis": { "url": redis.url() } } });
-    let (mut resident, mut ready) = (Vec::new(), Vec::new());
+    let (mut resident, mut ready, mut program) = (Vec::new(), Vec::new(), 0);
     for _ in 0..STARTS {
         let sidecar = Sidecar::start(&spec).await;
         ready.push(sidecar.ready_after);
         // The subscription and the first look at the server are behind it then.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         resident.push(sidecar.resident());
+        program = fs::metadata(format!("/proc/{}/exe", sidecar.id()))?.len();
     }
     resident.sort_unstable();
     ready.sort_unstable();
-    #[expect(clippy::cast_precision_loss, reason = "megabytes, for people")]
-    let megabytes = resident[STARTS / 2] as f64 / 1e6;
     Ok(vec![
         Measure {
             case: "idle",
             what: "resident memory of an idle sidecar".into(),
-            value: megabytes,
+            value: megabytes(resident[STARTS / 2]),
             unit: "MB",
             bound: Some(Bound::AtMost(10.0)),
             detail: format!("median of {STARTS}, one redis policy"),
@@ -49,5 +50,18 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
             bound: Some(Bound::AtMost(50.0)),
             detail: format!("median of {STARTS}, worst {:?}", ready[STARTS - 1]),
         },
+        Measure {
+            case: "idle",
+            what: "size of the program, which is all that its image has".into(),
+            value: megabytes(program),
+            unit: "MB",
+            bound: Some(Bound::AtMost(15.0)),
+            detail: "as it was built here; an image has it linked with musl".into(),
+        },
     ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "megabytes, for people")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }
