@@ -57,7 +57,7 @@ macro_rules! tests {
 
 /// All of them. The first installs the chart that those in between need, the last takes it away.
 const TESTS: &[Test] = tests![
-    install::both_replicas_are_ready_and_one_leads,
+    install::one_replica_leads_however_many_there_are,
     install::helm_test_passes,
     monitoring::prometheus_finds_both_operators,
     policies::every_example_is_accepted,

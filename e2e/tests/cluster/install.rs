@@ -4,7 +4,10 @@ use std::path::Path;
 
 use pawl_e2e::chart::folder;
 
-use super::kube::{Kube, PATIENCE};
+use super::{
+    injection::policy,
+    kube::{Kube, PATIENCE, is_true},
+};
 
 pub(super) const NAMESPACE: &str = "pawl-system";
 
@@ -18,20 +21,37 @@ pub(super) fn install_chart(kube: &Kube, chart: &Path) {
     kube.release("pawl", chart, NAMESPACE, "operator.replicas=2", "");
 }
 
-pub(super) fn both_replicas_are_ready_and_one_leads(kube: &Kube) {
-    let deployment = kube.get(&["deployment", "-n", NAMESPACE, "pawl-operator"]);
-    assert_eq!(deployment["status"]["readyReplicas"], 2, "{deployment}");
-    let holder = kube.until("a leader", PATIENCE, || {
-        let lease = kube.get(&["lease", "-n", NAMESPACE, "pawl-operator"]);
-        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-        (!holder.is_empty()).then(|| holder.to_owned())
-    });
-    let pods = kube.run(&["get", "pods", "-n", NAMESPACE, "-o", "name"]);
-    assert!(
-        pods.lines()
-            .any(|pod| holder.contains(pod.trim_start_matches("pod/"))),
-        "{holder} is none of {pods}"
-    );
+/// With 1, 3 and 2 replicas: all are ready, one of them leads, and policies are brought to pods.
+pub(super) fn one_replica_leads_however_many_there_are(kube: &Kube) {
+    let namespace = "replicas";
+    kube.namespace(namespace);
+    for replicas in [1, 3, 2] {
+        let values = format!("operator.replicas={replicas}");
+        kube.release("pawl", &folder("pawl"), NAMESPACE, &values, "");
+        kube.until("the leader is one of them", PATIENCE, || {
+            let deployment = kube.get(&["deployment", "-n", NAMESPACE, "pawl-operator"]);
+            let lease = kube.get(&["lease", "-n", NAMESPACE, "pawl-operator"]);
+            let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
+            let label = "app.kubernetes.io/component=operator";
+            let pods = kube.get(&["pods", "-n", NAMESPACE, "-l", label]);
+            let pods: Vec<&str> = pods["items"]
+                .as_array()?
+                .iter()
+                .filter_map(|pod| pod["metadata"]["name"].as_str())
+                .collect();
+            let is_settled =
+                deployment["status"]["readyReplicas"] == replicas && pods.len() == replicas;
+            (is_settled && pods.iter().any(|pod| holder.contains(pod))).then_some(())
+        });
+        let name = format!("with-{replicas}");
+        kube.apply(namespace, &policy(&name, "{memory: {}}", ""));
+        kube.until("a policy is accepted", PATIENCE, || {
+            let policy = kube.get(&["lockpolicy", "-n", namespace, &name]);
+            is_true(&policy, "Accepted").then_some(())
+        });
+        kube.get(&["configmap", "-n", namespace, &format!("pawl-policy-{name}")]);
+    }
+    kube.run(&["delete", "namespace", namespace, "--wait=false"]);
 }
 
 pub(super) fn helm_test_passes(kube: &Kube) {
