@@ -383,12 +383,10 @@ async fn a_cold_cycle_is_two_commands_a_node() {
     let warm = attempt(Duration::from_secs(60));
     let granted = take(&a, &warm).await;
     let_go(&a, &warm, granted).await;
-    // The first calls fail for want of the scripts, and those with the scripts follow: at a slow node after the cycle's end.
-    until("slow nodes are finished", || {
-        nodes.iter().all(|node| {
-            let done = node.calls("evalsha") + node.calls("eval");
-            done - node.failed_calls("evalsha") >= 2
-        })
+    // The first call of each script fails, and one with its text follows: at a slow node after the cycle's end. The
+    // check's script is the third.
+    until("every node has the three scripts", || {
+        nodes.iter().all(|node| node.calls("eval") >= 3)
     })
     .await;
     for node in nodes.iter() {

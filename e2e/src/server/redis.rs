@@ -151,24 +151,11 @@ impl RedisServer {
 
     /// How often commands ran, by name, since the start or `CONFIG RESETSTAT`, with those that were answered by an error.
     pub fn calls(&self, name: &str) -> u64 {
-        self.count(name, "calls")
-    }
-
-    /// How many of these were answered by an error.
-    pub fn failed_calls(&self, name: &str) -> u64 {
-        self.count(name, "failed_calls")
-    }
-
-    /// A number of `INFO commandstats`; 0 for what never ran.
-    fn count(&self, name: &str, field: &str) -> u64 {
         let stats: String = self.run(&["INFO", "commandstats"]);
-        let prefix = format!("cmdstat_{name}:");
+        let prefix = format!("cmdstat_{name}:calls=");
         stats
             .lines()
-            .find_map(|line| line.strip_prefix(&prefix))
-            .into_iter()
-            .flat_map(|fields| fields.split(','))
-            .find_map(|pair| pair.strip_prefix(field)?.strip_prefix('='))
+            .find_map(|line| line.strip_prefix(&prefix)?.split(',').next())
             .map_or(0, |number| number.parse().expect("a number"))
     }
 
