@@ -1,10 +1,13 @@
 //! A caller of the sidecar, as an application would write it by hand: HTTP/1.1 on one connection.
 
-use std::{io::Write as _, net::SocketAddr};
+use std::io::Write as _;
 
 use pawl_e2e::http::Lease;
 
-use crate::{Error, wire::Wire};
+use crate::{
+    Error,
+    wire::{Address, Wire},
+};
 
 /// A connection to a sidecar's API.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ impl Caller {
     ///
     /// # Errors
     /// Those of the socket.
-    pub async fn open(address: SocketAddr) -> Result<Self, Error> {
+    pub async fn open(address: &Address) -> Result<Self, Error> {
         Ok(Self {
             wire: Wire::open(address).await?,
             request: Vec::new(),

@@ -25,7 +25,7 @@ impl Direct {
     pub async fn open(address: SocketAddr) -> Result<Self, Error> {
         let source = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) else return 0 end";
         let mut direct = Self {
-            wire: Wire::open(address).await?,
+            wire: Wire::open(&address.into()).await?,
             release: Script::new(source).get_hash().to_owned(),
         };
         let mut load = redis::cmd("SCRIPT");

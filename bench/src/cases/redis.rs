@@ -1,10 +1,13 @@
 //! Pawl on Redis against a client written by hand on the same Redis: a fresh key each time, and the same key again and again.
 
+use std::ffi::OsString;
+
 use pawl_e2e::{
     server::redis::{RedisOptions, RedisServer},
     sidecar::Sidecar,
 };
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::{
     Error,
@@ -14,11 +17,12 @@ use crate::{
     pin::Cores,
     report::{Bound, Measure},
     rounds::compare,
+    wire::Address,
 };
 
 const CYCLES_A_ROUND: u32 = 1_000;
 
-/// Measures both on one core and on two.
+/// Measures both on one core and on two, with the API on TCP and on a Unix socket; the client written by hand is always on TCP.
 ///
 /// # Errors
 /// Those of the servers and connections.
@@ -29,8 +33,11 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
         "backend": { "redis": { "url": redis.url() } },
         "keys": { "maxHeld": 100_000 },
     });
-    let sidecar = Sidecar::start(&spec).await;
-    let mut connection = Caller::open(sidecar.api).await?;
+    let folder = TempDir::with_prefix("pawl-bench-")?;
+    let socket = folder.path().join("pawl.sock");
+    let environment = [("PAWL_SOCKET", OsString::from(&socket))];
+    let sidecar = Sidecar::start_in(&environment, "sidecar", &spec).await;
+    let addresses = [sidecar.api.into(), Address::Unix(socket)];
     let mut direct = Direct::open(([127, 0, 0, 1], redis.port()).into()).await?;
     let mut counter = Counter::open(&redis.url()).await?;
     let processes = [
@@ -43,8 +50,12 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
         for (_, pid) in processes {
             cores.pin(pid)?;
         }
-        measures.push(cold(&mut connection, &mut direct, cores, &processes).await?);
-        measures.extend(repeated(&mut connection, &mut direct, &mut counter, cores).await?);
+        for address in &addresses {
+            let mut connection = Caller::open(address).await?;
+            let way = format!("{}, {}", address.kind(), cores.name());
+            measures.push(cold(&mut connection, &mut direct, &way, &processes).await?);
+            measures.extend(repeated(&mut connection, &mut direct, &mut counter, &way).await?);
+        }
     }
     Ok(measures)
 }
@@ -52,21 +63,22 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
 async fn cold(
     connection: &mut Caller,
     direct: &mut Direct,
-    cores: Cores,
+    way: &str,
     processes: &[(&'static str, i32)],
 ) -> Result<Measure, Error> {
     let (mut ours, mut theirs) = (0_u32, 0_u32);
+    let fresh = way.replace([' ', ','], "-");
     // Both closures hand out a future that borrows its connection, so the connections go through cells.
     let connection = tokio::sync::Mutex::new(connection);
     let direct = tokio::sync::Mutex::new(direct);
     let mut run_ours = || {
         ours += 1;
         let round = ours;
-        let connection = &connection;
+        let (connection, fresh) = (&connection, &fresh);
         async move {
             let mut connection = connection.lock().await;
             for cycle in 0..CYCLES_A_ROUND {
-                let path = Sidecar::lock(&format!("cold/{}/{round}/{cycle}", cores.count()));
+                let path = Sidecar::lock(&format!("cold/{fresh}/{round}/{cycle}"));
                 connection.cycle(&path).await?;
             }
             Ok(CYCLES_A_ROUND)
@@ -92,7 +104,7 @@ async fn cold(
     let end = Spent::of(processes)?;
     Ok(Measure {
         case: "redis",
-        what: format!("cold cycle, {}", cores.name()),
+        what: format!("cold cycle, {way}"),
         value: compared.ratio,
         unit: "x",
         bound: Some(Bound::AtMost(2.2)),
@@ -110,7 +122,7 @@ async fn repeated(
     connection: &mut Caller,
     direct: &mut Direct,
     counter: &mut Counter,
-    cores: Cores,
+    way: &str,
 ) -> Result<[Measure; 2], Error> {
     let connection = tokio::sync::Mutex::new(connection);
     let direct = tokio::sync::Mutex::new(direct);
@@ -147,7 +159,7 @@ async fn repeated(
     Ok([
         Measure {
             case: "redis",
-            what: format!("repeated key, {}", cores.name()),
+            what: format!("repeated key, {way}"),
             value: compared.ratio,
             unit: "x",
             bound: Some(Bound::AtMost(1.0)),
@@ -155,7 +167,7 @@ async fn repeated(
         },
         Measure {
             case: "redis",
-            what: format!("commands a cycle of a repeated key, {}", cores.name()),
+            what: format!("commands a cycle of a repeated key, {way}"),
             value: a_cycle,
             unit: "commands",
             bound: Some(Bound::AtMost(0.05)),

@@ -49,7 +49,7 @@ pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
         Peer::redlock_npm(&addresses, scratch)?,
         Peer::redsync(&addresses, scratch)?,
     ];
-    let connection = Mutex::new(Caller::open(sidecar.api).await?);
+    let connection = Mutex::new(Caller::open(&sidecar.api.into()).await?);
     let mut measures = Vec::new();
     let mut fresh = 0_u32;
     for peer in &peers {
@@ -85,7 +85,7 @@ pub async fn measure(scratch: &Path) -> Result<Vec<Measure>, Error> {
 
 /// Freshly started nodes do not count yet: the first grant is the sign that they do.
 async fn wait_until_nodes_count(sidecar: &Sidecar) -> Result<(), Error> {
-    let mut connection = Caller::open(sidecar.api).await?;
+    let mut connection = Caller::open(&sidecar.api.into()).await?;
     for _ in 0..600 {
         if connection.cycle(&Sidecar::lock("first")).await.is_ok() {
             return Ok(());
