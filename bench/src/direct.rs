@@ -38,17 +38,44 @@ impl Direct {
     /// # Errors
     /// Those of the connection, and a lock that was not to be had or was lost.
     pub async fn cycle(&mut self, key: &str, owner: &str) -> Result<(), Error> {
-        let mut take = redis::cmd("SET");
-        take.arg(key).arg(owner).arg("NX").arg("PX").arg(10_000);
-        if self.ask(&take).await? != Value::Okay {
+        if self.ask(&take(key, owner)).await? != Value::Okay {
             return Err("the lock is held by another".into());
         }
-        let mut release = redis::cmd("EVALSHA");
-        release.arg(&self.release).arg(1).arg(key).arg(owner);
-        if self.ask(&release).await? != Value::Int(1) {
+        if self.ask(&self.release(key, owner)).await? != Value::Int(1) {
             return Err("the lock was lost".into());
         }
         Ok(())
+    }
+
+    /// Takes the lock `key`, and before that releases another in the same breath.
+    ///
+    /// # Errors
+    /// As [`Direct::cycle`].
+    pub async fn release_and_take(
+        &mut self,
+        released: Option<&str>,
+        key: &str,
+        owner: &str,
+    ) -> Result<(), Error> {
+        let (mut commands, mut expected) = (Vec::new(), "+OK\r\n");
+        if let Some(released) = released {
+            self.release(released, owner)
+                .write_packed_command(&mut commands);
+            expected = ":1\r\n+OK\r\n";
+        }
+        take(key, owner).write_packed_command(&mut commands);
+        let whole = |answer: &[u8]| match answer {
+            _ if answer == expected.as_bytes() => Ok(Some(())),
+            _ if expected.as_bytes().starts_with(answer) => Ok(None),
+            _ => Err(String::from_utf8_lossy(answer).into()),
+        };
+        self.wire.ask(&commands, whole).await
+    }
+
+    fn release(&self, key: &str, owner: &str) -> Cmd {
+        let mut release = redis::cmd("EVALSHA");
+        release.arg(&self.release).arg(1).arg(key).arg(owner);
+        release
     }
 
     /// Every answer that comes here is one line, but the script's hash, which is two.
@@ -63,6 +90,12 @@ impl Direct {
         };
         self.wire.ask(&command.get_packed_command(), whole).await
     }
+}
+
+fn take(key: &str, owner: &str) -> Cmd {
+    let mut take = redis::cmd("SET");
+    take.arg(key).arg(owner).arg("NX").arg("PX").arg(10_000);
+    take
 }
 
 /// Reads a server's own counts.

@@ -13,7 +13,9 @@ pub mod direct;
 pub mod echo;
 pub mod peers;
 pub mod pin;
+pub mod relay;
 pub mod report;
+pub mod role;
 pub mod rounds;
 pub mod wire;
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use pawl_bench::{Error, cases, echo, report};
+use pawl_bench::{Error, cases, echo, relay, report};
 
 /// Measures Pawl against other ways to the same end, in one run on one machine.
 ///
@@ -29,6 +29,9 @@ enum Role {
         #[arg(default_value = "127.0.0.1:0")]
         address: SocketAddr,
     },
+    /// Serves as the relay of the case `redis`.
+    #[command(hide = true)]
+    Relay { redis: SocketAddr },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -70,8 +73,11 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    if let Some(Role::EchoServer { address }) = arguments.role {
-        echo::serve(address).await?;
+    if let Some(role) = arguments.role {
+        match role {
+            Role::EchoServer { address } => echo::serve(address).await?,
+            Role::Relay { redis } => relay::serve(redis).await?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let chosen = if arguments.cases.is_empty() {

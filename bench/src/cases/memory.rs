@@ -1,23 +1,19 @@
 //! What the sidecar itself costs: a cycle on the memory backend against two requests to a bare server.
 
-use std::{net::SocketAddr, process::Stdio};
-
-use bytes::Bytes;
-use futures::future::try_join_all;
-use hyper::Method;
-use pawl_e2e::{http::Connection, sidecar::Sidecar};
-use serde_json::json;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-};
+use std::net::SocketAddr;
 
 use crate::{
     Error,
     pin::Cores,
     report::{Bound, Measure},
+    role::Server,
     rounds::compare,
 };
+use bytes::Bytes;
+use futures::future::try_join_all;
+use hyper::Method;
+use pawl_e2e::{http::Connection, sidecar::Sidecar};
+use serde_json::json;
 
 const CYCLES_A_ROUND: u32 = 3_000;
 
@@ -28,17 +24,16 @@ const CYCLES_A_ROUND: u32 = 3_000;
 pub async fn measure() -> Result<Vec<Measure>, Error> {
     let sidecar =
         Sidecar::start(&json!({ "purpose": "Efficiency", "backend": { "memory": {} } })).await;
-    let (echo, address) = start_echo().await?;
-    let echo_pid = i32::try_from(echo.id().ok_or("the reference server ended")?)?;
+    let echo = Server::start(&["echo-server"]).await?;
     let mut measures = Vec::new();
     for cores in Cores::ALL {
         cores.pin_self()?;
         cores.pin(sidecar.id())?;
-        cores.pin(echo_pid)?;
+        cores.pin(echo.pid)?;
         for connections in [1_u32, 64] {
             let compared = compare(
                 || run(sidecar.api, connections, Kind::Lock),
-                || run(address, connections, Kind::Echo),
+                || run(echo.address, connections, Kind::Echo),
             )
             .await?;
             measures.push(Measure {
@@ -89,20 +84,4 @@ async fn run(address: SocketAddr, connections: u32, kind: Kind) -> Result<u32, E
     });
     try_join_all(clients).await?;
     Ok(cycles * connections)
-}
-
-async fn start_echo() -> Result<(Child, SocketAddr), Error> {
-    let mut echo = Command::new(std::env::current_exe()?)
-        .args(["echo-server"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let output = echo
-        .stdout
-        .take()
-        .ok_or("the reference server has no output")?;
-    let mut line = String::new();
-    BufReader::new(output).read_line(&mut line).await?;
-    Ok((echo, line.trim().parse()?))
 }

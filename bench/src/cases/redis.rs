@@ -16,6 +16,7 @@ use crate::{
     direct::{Counter, Direct},
     pin::Cores,
     report::{Bound, Measure},
+    role::Server,
     rounds::compare,
     wire::Address,
 };
@@ -40,14 +41,18 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
     let addresses = [sidecar.api.into(), Address::Unix(socket)];
     let mut direct = Direct::open(([127, 0, 0, 1], redis.port()).into()).await?;
     let mut counter = Counter::open(&redis.url()).await?;
-    let processes = [
-        ("client", i32::try_from(std::process::id())?),
-        ("sidecar", sidecar.id()),
-        ("redis", redis.id()),
-    ];
+    let relay = Server::start(&["relay", &format!("127.0.0.1:{}", redis.port())]).await?;
+    let with = |(name, pid)| {
+        [
+            ("client", std::process::id().cast_signed()),
+            (name, pid),
+            ("redis", redis.id()),
+        ]
+    };
+    let processes = with(("sidecar", sidecar.id()));
     let mut measures = Vec::new();
     for cores in Cores::ALL {
-        for (_, pid) in processes {
+        for pid in processes.map(|(_, pid)| pid).into_iter().chain([relay.pid]) {
             cores.pin(pid)?;
         }
         for address in &addresses {
@@ -56,6 +61,13 @@ pub async fn measure() -> Result<Vec<Measure>, Error> {
             measures.push(cold(&mut connection, &mut direct, &way, &processes).await?);
             measures.extend(repeated(&mut connection, &mut direct, &mut counter, &way).await?);
         }
+        let mut connection = Caller::open(&relay.address.into()).await?;
+        let way = format!("by a relay that decides nothing, {}", cores.name());
+        let processes = with(("relay", relay.pid));
+        measures.push(Measure {
+            bound: None,
+            ..cold(&mut connection, &mut direct, &way, &processes).await?
+        });
     }
     Ok(measures)
 }
