@@ -15,7 +15,7 @@ use tokio::{
 use crate::{Error, direct::Direct};
 
 /// An answer of the size of the sidecar's.
-const GRANT: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-type: application/json\r\ncontent-length: 226\r\n\r\n{\"leaseId\":\"00000000000000000000000000000000\",\"policy\":\"test\",\"key\":\"cold/0000\",\"mode\":\"exclusive\",\"owner\":\"sidecar\",\"fencingToken\":1838579356000000,\"ttlMs\":10000,\"expiresInMs\":9898,\"renew\":\"auto\",\"grantedAt\":\"2026-01-01T00:00:00Z\"}";
+const GRANT: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-type: application/json\r\ncontent-length: 232\r\n\r\n{\"leaseId\":\"00000000000000000000000000000000\",\"policy\":\"test\",\"key\":\"cold/0000\",\"mode\":\"exclusive\",\"owner\":\"sidecar\",\"fencingToken\":1838579356000000,\"ttlMs\":10000,\"expiresInMs\":9898,\"renew\":\"auto\",\"grantedAt\":\"2026-01-01T00:00:00Z\"}";
 const RELEASED: &str = "HTTP/1.1 204 No Content\r\ncache-control: no-store\r\n\r\n";
 
 /// Serves one caller after another until the process ends, and prints where it listens.
